@@ -1,0 +1,136 @@
+"""files.py: where things lie, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upath import UPath
+
+from batch_etl.files import (
+    ROWS_PER_GROUP,
+    Home,
+    ParquetSink,
+    partition_of,
+    partition_stem,
+    read_batches,
+    replacing,
+    row_count,
+)
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+
+def numbers(start: int, stop: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"n": list(range(start, stop))}, SCHEMA)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_partition_key_is_one_plain_file_name(key: str) -> None:
+    stem = partition_stem(key)
+    assert partition_of(stem) == key
+    assert not set(stem) & set("/\\\0:*?")
+    assert not stem.startswith(".")
+    assert stem != "all"
+
+
+def test_no_partition_is_not_the_partition_called_all() -> None:
+    assert (partition_stem(None), partition_stem("all")) == ("all", "%61ll")
+    assert (partition_of("all"), partition_of("%61ll")) == (None, "all")
+
+
+def test_everything_lies_below_home(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    paths = [
+        home.records("p", "2026-01-01"),
+        home.results("anthropic", "p", None),
+        home.transform("t"),
+        home.answers("http://127.0.0.1:1/x"),
+        *(home.ledger, home.warehouse, home.warehouse_working, home.dagster, home.emulator),
+    ]
+    assert len(set(map(str, paths))) == len(paths)
+    assert all(str(path).startswith(f"{tmp_path}/") for path in paths)
+    assert home.answers("http://127.0.0.1:1/x").parent == home.root / "answers"
+
+
+def test_a_failed_replacement_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.txt")
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (path.read_text(), names(tmp_path)) == ("old", ["a.txt"])
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert (path.read_text(), names(tmp_path)) == ("new", ["a.txt"])
+
+
+def test_a_sink_makes_its_folder_and_appears_when_done(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "deep" / "er" / "a.parquet")
+    with ParquetSink(path, SCHEMA) as sink:
+        sink.write(numbers(0, 3))
+        assert not path.exists()
+    assert (sink.rows, row_count(path), names(tmp_path / "deep" / "er")) == (3, 3, ["a.parquet"])
+
+
+def test_a_sink_without_rows_is_an_empty_file_with_its_schema(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    with ParquetSink(path, SCHEMA) as sink:
+        sink.write(numbers(0, 0))
+    assert (row_count(path), list(read_batches(path))) == (0, [])
+    assert pq.read_schema(str(path)) == SCHEMA
+
+
+@pytest.mark.parametrize("broken", ["body", "schema"])
+def test_a_failed_sink_leaves_nothing(tmp_path: Path, broken: str) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    wrong = pa.RecordBatch.from_pydict({"other": ["x"]})
+
+    def fail() -> None:
+        with ParquetSink(path, SCHEMA) as sink:
+            sink.write(numbers(0, ROWS_PER_GROUP + 1))
+            if broken == "body":
+                raise KeyError
+            sink.write(wrong)
+
+    with pytest.raises((KeyError, ValueError)):
+        fail()
+    assert names(tmp_path) == []
+
+
+def test_held_rows_can_be_written_early(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    with ParquetSink(path, SCHEMA) as sink:
+        sink.write(numbers(0, 10))
+        assert sink.held_bytes > 0
+        sink.flush()
+        assert (sink.held_bytes, sink.rows) == (0, 10)
+        sink.write(numbers(10, 20))
+    with pq.ParquetFile(str(path)) as file:
+        assert file.metadata.num_row_groups == 2
+    assert row_count(path) == 20
+
+
+def test_batches_are_read_in_order_and_never_too_large(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    rows = ROWS_PER_GROUP * 2 + 17
+    with ParquetSink(path, SCHEMA) as sink:
+        for start in range(0, rows, 7000):
+            sink.write(numbers(start, min(start + 7000, rows)))
+    batches = list(read_batches(path, ["n"], rows=1000))
+    assert max(batch.num_rows for batch in batches) <= 1000
+    assert [n for batch in batches for n in batch.column("n").to_pylist()] == list(range(rows))
