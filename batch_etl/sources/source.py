@@ -1,0 +1,75 @@
+"""The seam between a source of records and everything after it.
+
+A source yields portions: runs of rows that belong to one partition, with the place each row came
+from, so that any later complaint can name it. Two promises make ``extract`` simple: every partition
+that was asked for yields at least one portion (of zero rows, if it has none), and all portions of
+one partition have the same schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+OnDuplicate = Literal["refuse", "first", "last"]
+"""What to do with records that share an id: refuse them all, or keep the first or the last read."""
+
+
+@dataclass(frozen=True)
+class PartitionSlice:
+    """One wanted partition.
+
+    With ``start`` and ``end`` (aware datetimes) it is the window ``start <= time < end``; without
+    them it is the rows whose partition value, as text, equals ``key``.
+    """
+
+    key: str
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.start is None) != (self.end is None):
+            raise ValueError(f"partition {self.key!r}: give both start and end, or neither")
+        if self.start is None or self.end is None:
+            return
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError(f"partition {self.key!r}: start and end need a time zone")
+        if self.start >= self.end:
+            raise ValueError(f"partition {self.key!r}: start is not before end")
+
+
+class Portion(NamedTuple):
+    """Rows of one partition, and where each was found."""
+
+    partition: str | None
+    batch: pa.RecordBatch
+    origin: str
+    """What the rows were read from, in words for an error: a file's path, a page's address."""
+    rows: Sequence[int]
+    """The number of each row in ``origin``, counted in records from 1."""
+
+    def place(self, row: int) -> str:
+        return f"{self.origin} record {self.rows[row]}"
+
+
+class Source(Protocol):
+    """Where records come from."""
+
+    @property
+    def id(self) -> str:
+        """The column that identifies a record."""
+        ...
+
+    @property
+    def on_duplicate(self) -> OnDuplicate: ...
+
+    def read(self, slices: Sequence[PartitionSlice] | None) -> Iterator[Portion]:
+        """Stream the wanted partitions' rows (``None``: all rows, of the one partition ``None``).
+
+        Raises :class:`~batch_etl.errors.SourceError`.
+        """
+        ...
