@@ -1,0 +1,230 @@
+"""What goes between the ledger and the API: submit, reconcile, poll, collect, cancel.
+
+Every call to the API that costs or moves anything is made here, under a transform's lease, and its
+result is in the ledger before the next one. The order is always: intent committed, one call, result
+committed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from batch_etl.batches.answers import Price, Source, Tokens
+from batch_etl.batches.client import Client
+from batch_etl.batches.collect import Collected, collect
+from batch_etl.batches.errors import AmbiguousCreate, ApiError, Interrupted
+from batch_etl.batches.keys import from_arrow
+from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
+from batch_etl.batches.plan import PlannedBatch, read_manifest, write_manifest
+from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
+from batch_etl.batches.reconcile import find_created
+from batch_etl.batches.schema import OutputSchema
+from batch_etl.batches.wire import MessageBatch
+from batch_etl.files import Home
+
+log = logging.getLogger("batch_etl.exchange")
+
+_DOWNLOADS = 3
+_RENEW_EVERY_S = 10.0
+_RECENT_404_S = 30.0
+"""A batch just created, or results just ended, may be unknown for a moment (SDK issue 1432)."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Whom to ask. ``name`` keeps answers, history and money of different endpoints apart."""
+
+    name: str
+    client: Client = field(repr=False)
+
+
+@dataclass
+class Exchange:
+    """The calls of one endpoint, with the ledger's rows as their memory."""
+
+    home: Home
+    ledger: Ledger
+    endpoint: Endpoint
+    prices: PriceList
+    grace_s: float = 60.0
+    """How long a create whose reply was lost may take to show in the list."""
+
+    @property
+    def client(self) -> Client:
+        return self.endpoint.client
+
+    def add(self, lease: Lease, batch: PlannedBatch, attempt: int, claude_model: str) -> None:
+        """Plan a batch: its manifest is on disk before the ledger knows of it."""
+        write_manifest(self.home.transform(lease.transform_id), batch)
+        self.ledger.add_batch(
+            lease,
+            token=batch.token,
+            endpoint=self.endpoint.name,
+            attempt=attempt,
+            requests=batch.payload.count,
+            payload_bytes=batch.payload.size_bytes,
+            claude_model=claude_model,
+        )
+
+    # submit -------------------------------------------------------------------------------------
+
+    def submit(self, lease: Lease, batch: PlannedBatch, betas: tuple[str, ...]) -> float | None:
+        """Send a planned batch once. None when it is in, else seconds to wait before going on.
+
+        A definite refusal that may pass (429, 529) leaves the row ``planned``; anything ambiguous
+        leaves it ``submitting``, for :meth:`reconcile`. Raises ``ApiError`` for a definite refusal
+        that will not pass, and when the server cannot be reached before anything was sent.
+        """
+        intent_at = self.client.ping().server_time or _now()
+        self.ledger.move_batch(lease, batch.token, "planned", "submitting", submitting_at=intent_at)
+        try:
+            created = self.client.create_batch(batch.payload, betas)
+        except AmbiguousCreate as error:
+            log.warning("batch %s may or may not have been created: %s", batch.token, error)
+            self.ledger.note(lease, batch.token, "create ambiguous", {"error": str(error)})
+            return 1.0
+        except ApiError as error:
+            detail = {"error": str(error)}
+            self.ledger.move_batch(lease, batch.token, "submitting", "planned", detail)
+            if not error.transient:
+                raise
+            log.warning("batch %s was not taken: %s", batch.token, error)
+            return float(getattr(error, "retry_after_s", None) or 5.0)
+        self._submitted(lease, batch.token, created.batch)
+        return None
+
+    def _submitted(self, lease: Lease, token: str, created: MessageBatch) -> None:
+        log.info("batch %s is %s", token, created.id)
+        self.ledger.move_batch(
+            lease,
+            token,
+            "submitting",
+            "submitted",
+            {"batch_id": created.id},
+            batch_id=created.id,
+            submitted_at=created.created_at,
+            expires_at=created.expires_at,
+        )
+
+    def reconcile(self, lease: Lease, *, if_absent: str) -> bool:
+        """Decide each ``submitting`` row; False while one cannot be decided yet.
+
+        ``if_absent`` is the status of a row whose batch was never created: planned or dropped.
+        """
+        decided = True
+        for row in self.ledger.batches(transform_id=lease.transform_id, statuses=["submitting"]):
+            finding = find_created(self.client, row, self.ledger.knows, self.grace_s)
+            if finding.batch is not None:
+                self._submitted(lease, row.id, finding.batch)
+            elif finding.verdict == "absent":
+                detail = {"looked_for": "not at the API"}
+                self.ledger.move_batch(lease, row.id, "submitting", if_absent, detail)
+            else:
+                decided = False
+        return decided
+
+    def cancel(self, lease: Lease, row: BatchRow) -> None:
+        """Ask the API to stop a submitted batch; what it has finished is kept and billed."""
+        batch = self.client.retrieve(row.batch_id or "", not_found_for_s=_RECENT_404_S).batch
+        if batch.processing_status == "in_progress":
+            self.client.cancel(batch.id)
+            self.ledger.note(lease, row.id, "cancel asked", {"batch_id": batch.id})
+
+    # poll and collect ---------------------------------------------------------------------------
+
+    def poll(self, lease: Lease, transform: TransformRow) -> float:
+        """Collect every batch that has ended; the server's hint when to look again, in seconds."""
+        hints = [0.0]
+        for row in self.ledger.batches(transform_id=transform.id, statuses=["submitted"]):
+            polled = self.client.retrieve(row.batch_id or "", not_found_for_s=_RECENT_404_S)
+            self.ledger.renew(lease)
+            if polled.batch.ended:
+                self._collect(lease, row, polled.batch, transform)
+            else:
+                hints.append(polled.retry_after_s or 0.0)
+        return max(hints)
+
+    def _collect(
+        self, lease: Lease, row: BatchRow, ended: MessageBatch, transform: TransformRow
+    ) -> None:
+        collected = self._download(lease, row, ended, transform)
+        totals = collected.totals
+        self.ledger.move_batch(
+            lease,
+            row.id,
+            "submitted",
+            "collected",
+            collected.counts,
+            ended_at=ended.ended_at,
+            collected_at=_now(),
+            outcomes=collected.counts,
+            input_tokens=totals.input_tokens,
+            output_tokens=totals.output_tokens,
+            cache_read_tokens=totals.cache_read_tokens,
+            cache_write_tokens=totals.cache_write_tokens,
+            cost_pico_usd=totals.cost_pico_usd,
+            standard_pico_usd=totals.standard_pico_usd,
+        )
+
+    def _download(
+        self, lease: Lease, row: BatchRow, ended: MessageBatch, transform: TransformRow
+    ) -> Collected:
+        """Read the results, again where the stream was cut or lines were missing."""
+        source = _source(read_manifest(self.home.transform(transform.id), row.id), transform.scope)
+        schema = transform.task["schema"]
+        for tries_left in reversed(range(_DOWNLOADS)):
+            try:
+                with self.client.results(ended.id, not_found_for_s=_RECENT_404_S) as chunks:
+                    collected = collect(
+                        self._renewing(lease, chunks),
+                        token=row.id,
+                        source=source,
+                        schema=OutputSchema.load(schema, "schema") if schema else None,
+                        price=self._price(row.claude_model, ended.created_at),
+                        folder=self.home.answers(self.endpoint.name),
+                    )
+            except Interrupted:
+                if not tries_left:
+                    raise
+                log.warning("the results of %s were cut off; reading them again", ended.id)
+                continue
+            if not collected.missing or not tries_left:
+                return collected
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    def _renewing(self, lease: Lease, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        renewed = _now()
+        for chunk in chunks:
+            if (_now() - renewed).total_seconds() > _RENEW_EVERY_S:
+                self.ledger.renew(lease)
+                renewed = _now()
+            yield chunk
+
+    def _price(self, asked_model: str, at: dt.datetime) -> Price:
+        """Prices of the batch's day, by the model that replied, else the one that was asked."""
+
+        def price(model: str, tokens: Tokens) -> tuple[Tokens, Tokens] | None:
+            columns = UsageColumns(*(tokens[:, i] for i in range(tokens.shape[1])))
+            for name in (model, asked_model):
+                batch = self.prices.batch_rates(name, at)
+                standard = self.prices.standard_rates(name, at)
+                if batch is not None and standard is not None:
+                    return cost_pico_usd(batch, columns), cost_pico_usd(standard, columns)
+            return None
+
+        return price
+
+
+def _source(manifest: pa.Table, scope: tuple[str | None, ...]) -> Source:
+    partitions = pa.array(scope, pa.string()).take(manifest.column("partition").combine_chunks())
+    keys = from_arrow(manifest.column("request_key").combine_chunks())
+    return Source(keys, partitions, manifest.column("record_id").combine_chunks())
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,281 @@
+"""Finishing: records x outcomes -> one results file a partition, one row a record.
+
+Partitions are taken in groups of about a hundred thousand records. The answers files that hold
+something for a group are streamed; each row is fanned out to all records with its request_key, the
+first answer found for a record wins (latest attempt first, then earlier transforms). A record
+whose request no answers file knows is Missing, one that was never sendable says so. So each record
+is in its partition's file exactly once; the order of rows is not the records' (``record_row`` is).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from upath import UPath
+
+from batch_etl.batches.answers import ANSWERS, USD, read_answers, reusable_rows
+from batch_etl.batches.keys import KeyMap, from_arrow, halves
+from batch_etl.batches.outcome import MISSING
+from batch_etl.batches.plan import plan_path
+from batch_etl.batches.request import KEY_BYTES
+from batch_etl.files import ParquetSink, row_count
+
+pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+RESULTS = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("record_row", pa.int64()),  # 0-based row in the partition's records file
+        ("state", _WORD),  # answered | review
+        ("outcome", _WORD),
+        ("reason", pa.string()),
+        ("output", pa.string()),  # JSON
+        ("text", pa.string()),
+        ("stop_reason", _WORD),
+        ("model", _WORD),
+        ("request_key", pa.string()),  # 32 hex digits
+        ("batch_id", _WORD),
+        ("custom_id", pa.string()),
+        ("message_id", pa.string()),
+        ("attempt", pa.int16()),
+        ("task_version", _WORD),
+        ("endpoint", _WORD),
+        ("answered_at", pa.timestamp("us", tz="UTC")),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("cache_read_tokens", pa.int64()),
+        ("cache_write_tokens", pa.int64()),
+        ("cost_usd", USD),
+    ]
+)
+"""One row a record. ``cost_usd`` is what this record's request cost; a record that shares the
+answer bought for another record shows 0, so that sums are bills."""
+
+_GROUP_RECORDS = 100_000
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A collected batch whose answers may serve."""
+
+    token: str
+    batch_id: str | None
+    attempt: int
+    ended_at: dt.datetime | None
+    own: bool
+    """Of this transform: all its outcomes count. Otherwise only what answers its key for good."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one partition's results go."""
+
+    ordinal: int
+    key: str | None
+    path: UPath
+
+
+@dataclass
+class PartitionResult:
+    """What one partition came to."""
+
+    key: str | None
+    path: UPath
+    records: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What every row of a transform's results says."""
+
+    task_version: str
+    endpoint: str
+
+
+def finish(
+    targets: Sequence[Target],
+    plans: UPath,
+    answers: UPath,
+    files: Sequence[AnswerFile],
+    lineage: Lineage,
+) -> list[PartitionResult]:
+    """Write the results file of each target. ``files`` come in order of precedence."""
+    results: list[PartitionResult] = []
+    for group in _groups(targets, plans):
+        results += _Group(group, plans, lineage).write(answers, files)
+    return results
+
+
+def _groups(targets: Sequence[Target], plans: UPath) -> list[list[Target]]:
+    groups: list[list[Target]] = []
+    held = _GROUP_RECORDS
+    for target in targets:
+        rows = row_count(plan_path(plans, target.ordinal))
+        if held + rows > _GROUP_RECORDS:
+            groups.append([])
+            held = 0
+        groups[-1].append(target)
+        held += rows
+    return groups
+
+
+class _Group:
+    """A few partitions' records, by position, until each has its row."""
+
+    def __init__(self, targets: Sequence[Target], plans: UPath, lineage: Lineage) -> None:
+        tables = [pq.read_table(str(plan_path(plans, target.ordinal))) for target in targets]
+        self._targets = targets
+        self._lineage = lineage
+        self._plan = pa.concat_tables(tables).combine_chunks()
+        self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        self._keys = _keys(self._plan.column("request_key"))
+        self._map = KeyMap(self._keys)
+        self._todo = _mask(pc.is_null(self._plan.column("problem")))
+        self._results = [PartitionResult(target.key, target.path) for target in targets]
+
+    def write(self, answers: UPath, files: Sequence[AnswerFile]) -> list[PartitionResult]:
+        with ExitStack() as stack:
+            self._sinks = [
+                stack.enter_context(ParquetSink(target.path, RESULTS)) for target in self._targets
+            ]
+            self._put_unanswerable(~self._todo)
+            for file in files:
+                if not self._todo.any():
+                    break
+                for rows in read_answers(answers, file.token):
+                    self._put_answers(rows if file.own else reusable_rows(rows), file)
+            self._put_unanswerable(self._todo)
+        return self._results
+
+    def _put_answers(self, rows: pa.RecordBatch, file: AnswerFile) -> None:
+        index, position = self._map.positions(from_arrow(rows.column("request_key")))
+        fresh = self._todo[position]
+        index, position = index[fresh], position[fresh]
+        if not len(index):
+            return
+        self._todo[position] = False
+        taken = rows.take(pa.array(index))
+        self._put(position, self._answered(taken, position, file))
+
+    def _answered(
+        self, rows: pa.RecordBatch, position: npt.NDArray[np.int64], file: AnswerFile
+    ) -> dict[str, pa.Array[Any]]:
+        same = [name for name in ANSWERS.names if name in RESULTS.names and name != "request_key"]
+        columns = {name: rows.column(name) for name in same}
+        columns["record_id"] = self._ids(position)
+        columns["custom_id"] = _custom_ids(file.token, rows.column("row"))
+        columns["batch_id"] = _constant(file.batch_id, len(rows))
+        columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
+        ended = pa.scalar(file.ended_at, RESULTS.field("answered_at").type)
+        columns["answered_at"] = pa.repeat(ended, len(rows))
+        columns["cost_usd"] = self._cost(rows, position)
+        return columns
+
+    def _cost(self, rows: pa.RecordBatch, position: npt.NDArray[np.int64]) -> pa.Array[Any]:
+        """The row's cost where it was bought for this very record, else 0."""
+        keys = pa.array([target.key for target in self._targets], pa.string())
+        mine = keys.take(pa.array(self._ordinals(position)))
+        theirs = rows.column("partition")
+        same = pc.or_(
+            pc.fill_null(pc.equal(mine, theirs), False),  # noqa: FBT003
+            pc.and_(pc.is_null(mine), pc.is_null(theirs)),
+        )
+        same = pc.and_(same, pc.equal(rows.column("record_id"), self._ids(position)))
+        return pc.if_else(same, rows.column("cost_usd"), pa.scalar(Decimal(0), USD))
+
+    def _put_unanswerable(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Records that no answers file tells of: never sendable, or missing."""
+        position = np.flatnonzero(mask)
+        if not len(position):
+            return
+        problems = self._plan.column("problem").combine_chunks().take(pa.array(position))
+        sent = pc.is_null(problems)
+        columns: dict[str, pa.Array[Any]] = {
+            "record_id": self._ids(position),
+            "outcome": pc.if_else(sent, "Missing", "Errored").dictionary_encode(),
+            "reason": pc.fill_null(problems, MISSING.reason),
+        }
+        self._todo[position] = False
+        self._put(position, columns)
+
+    def _put(self, position: npt.NDArray[np.int64], columns: dict[str, pa.Array[Any]]) -> None:
+        """Route rows to their partitions' files, filling the columns that all rows share."""
+        ordinals = self._ordinals(position)
+        columns["record_row"] = pa.array(position - self._starts[ordinals])
+        columns["state"] = _states(columns["outcome"])
+        columns["request_key"] = _hex(self._keys[position])
+        columns["task_version"] = _constant(self._lineage.task_version, len(position))
+        columns["endpoint"] = _constant(self._lineage.endpoint, len(position))
+        rows = pa.RecordBatch.from_arrays(
+            [
+                columns[field.name]
+                if field.name in columns
+                else pa.nulls(len(position), field.type)
+                for field in RESULTS
+            ],
+            schema=RESULTS,
+        )
+        for ordinal in np.unique(ordinals).tolist():
+            mine = rows if len(self._targets) == 1 else rows.filter(pa.array(ordinals == ordinal))
+            self._sinks[ordinal].write(mine)
+            self._tally(self._results[ordinal], mine)
+
+    def _tally(self, result: PartitionResult, rows: pa.RecordBatch) -> None:
+        result.records += rows.num_rows
+        for entry in pc.value_counts(rows.column("outcome").cast(pa.string())).to_pylist():
+            kind = entry["values"]
+            result.outcomes[kind] = result.outcomes.get(kind, 0) + entry["counts"]
+
+    def _ordinals(self, position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._starts, position, side="right") - 1
+
+    def _ids(self, position: npt.NDArray[np.int64]) -> pa.Array[Any]:
+        return self._plan.column("record_id").combine_chunks().take(pa.array(position))
+
+
+def _keys(column: pa.ChunkedArray[Any]) -> npt.NDArray[np.bytes_]:
+    chunks = [from_arrow(chunk) for chunk in column.chunks]
+    return np.concatenate([*chunks, np.empty(0, f"S{KEY_BYTES}")])
+
+
+def _mask(column: pa.ChunkedArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.array(column.to_numpy(), dtype=bool)
+
+
+def _constant(value: str | None, rows: int) -> pa.Array[Any]:
+    indices = pa.array(np.zeros(rows, dtype=np.int32), mask=np.full(rows, value is None))
+    return pa.DictionaryArray.from_arrays(indices, pa.array([value or ""], pa.string()))
+
+
+def _states(outcomes: pa.Array[Any]) -> pa.Array[Any]:
+    answered = pc.equal(outcomes.cast(pa.string()), "Succeeded")
+    return pc.if_else(answered, "answered", "review").dictionary_encode()
+
+
+def _custom_ids(token: str, rows: pa.Array[Any]) -> pa.Array[Any]:
+    digits = pc.utf8_lpad(rows.cast(pa.string()), 6, "0")
+    return pc.binary_join_element_wise(token, digits, "-")
+
+
+def _hex(keys: npt.NDArray[np.bytes_]) -> pa.Array[Any]:
+    """request_keys as hex text; the zero key of a record without a request is null."""
+    data = np.ascontiguousarray(keys).tobytes().hex()
+    offsets = np.arange(0, len(data) + 1, 2 * KEY_BYTES, dtype=np.int32)
+    texts = pa.Array.from_buffers(
+        pa.string(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(data.encode())]
+    )
+    high, low = halves(keys)
+    return pc.if_else(pa.array((high | low) != 0), texts, pa.scalar(None, pa.string()))

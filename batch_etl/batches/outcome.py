@@ -1,0 +1,255 @@
+"""Result line -> outcome: what became of one request.
+
+Eight kinds, closed. The API's four line types say little: a *succeeded* line may be a refusal, cut
+off, or not the JSON that was asked for. The kind is decided here, once, from the line alone, so
+that raw results decode again to the same outcomes.
+
+    Succeeded   an answer that the schema allows (or, without a schema, any text)
+    Invalid     the model's text is not JSON, or breaks the schema
+    Truncated   the answer hit max_tokens or the context window
+    Refused     the model declined (a succeeded line with stop_reason refusal; it is billed)
+    Errored     the API answered this line with an error (free)
+    Expired     not reached within the batch's 24 hours (free)
+    Canceled    the batch was cancelled before this line ran (free)
+    Missing     the results hold no line for it
+
+Decoding never raises: a line of an unknown shape is an outcome too, a line that is no JSON belongs
+to nobody and is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from batch_etl.batches.schema import OutputSchema
+
+Kind = Literal[
+    "Succeeded", "Invalid", "Truncated", "Refused", "Errored", "Expired", "Canceled", "Missing"
+]
+
+KINDS: tuple[Kind, ...] = (
+    "Succeeded",
+    "Invalid",
+    "Truncated",
+    "Refused",
+    "Errored",
+    "Expired",
+    "Canceled",
+    "Missing",
+)
+
+BILLED: frozenset[str] = frozenset({"Succeeded", "Invalid", "Truncated", "Refused"})
+"""Kinds that cost money: errored, canceled and expired lines are free."""
+
+
+class _CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _StopDetails(msgspec.Struct):
+    category: str | None = None
+    explanation: str | None = None
+
+
+class _Message(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    content: list[_Block] = []
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+    usage: _Usage | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str | None = None
+    message: str | None = None
+
+
+class _ErrorEnvelope(msgspec.Struct):
+    type: str | None = None
+    error: _Error | None = None
+    request_id: str | None = None
+
+
+class _Result(msgspec.Struct):
+    type: str
+    message: _Message | None = None
+    error: _ErrorEnvelope | None = None
+
+
+class _Line(msgspec.Struct):
+    custom_id: str
+    result: _Result
+
+
+class _LineOfUnknownShape(msgspec.Struct):
+    custom_id: str
+    result: msgspec.Raw = msgspec.Raw()
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_UNKNOWN_LINE = msgspec.json.Decoder(_LineOfUnknownShape)
+
+_NO_USAGE = (None, None, None, None, None)
+_Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request, with the vendor's words kept."""
+
+    kind: Kind
+    reason: str | None = None
+    """Why it is not Succeeded, as one sentence for an analyst."""
+    output: str | None = None
+    """The validated answer as JSON text; only for Succeeded."""
+    text: str | None = None
+    """The model's raw text, where it differs from ``output``."""
+    stop_reason: str | None = None
+    error_type: str | None = None
+    model: str | None = None
+    message_id: str | None = None
+    tokens: _Tokens = _NO_USAGE
+    """input, output, cache read, 5-minute cache write, 1-hour cache write."""
+
+
+MISSING = Outcome("Missing", "the batch's results hold no line for this request")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A result line that names a request."""
+
+    custom_id: str
+    outcome: Outcome
+
+
+def decode(line: bytes, schema: OutputSchema | None) -> Decoded | None:
+    """The outcome that one line of a results file tells of, or None when it names no request."""
+    try:
+        parsed = _LINE.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_unknown(line)
+    result = parsed.result
+    match result.type:
+        case "succeeded" if result.message is not None:
+            outcome = _answered(result.message, schema)
+        case "errored":
+            outcome = _errored(result.error)
+        case "expired":
+            outcome = Outcome("Expired", "not processed before the batch's 24 hours were over")
+        case "canceled":
+            outcome = Outcome("Canceled", "the batch was cancelled before this request ran")
+        case other:
+            outcome = _unknown(f"result type {other!r}")
+    return Decoded(parsed.custom_id, outcome)
+
+
+def _decode_unknown(line: bytes) -> Decoded | None:
+    try:
+        custom_id = _UNKNOWN_LINE.decode(line).custom_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Decoded(custom_id, _unknown("a result line of an unknown shape"))
+
+
+def _unknown(what: str) -> Outcome:
+    return Outcome(
+        "Errored",
+        f"the API answered with {what}, which this version cannot read",
+        error_type="unreadable_result",
+    )
+
+
+def _answered(message: _Message, schema: OutputSchema | None) -> Outcome:
+    text = "".join([block.text for block in message.content if block.text is not None])
+    stop = message.stop_reason
+    checked = schema.check_text(text) if schema is not None else None
+    output = _free_text(text) if checked is None else checked.output_json
+    kind: Kind = "Succeeded"
+    reason = None
+    if stop == "refusal":
+        kind, reason = "Refused", _refusal(message.stop_details)
+    elif stop in ("max_tokens", "model_context_window_exceeded") and (
+        checked is None or output is None
+    ):
+        kind, reason = "Truncated", f"the answer was cut off ({stop})"
+    elif stop in ("tool_use", "pause_turn"):
+        kind, reason = "Invalid", f"the model stopped for {stop} instead of answering"
+    elif output is None:
+        kind = "Invalid"
+        reason = "; ".join(checked.problems) if checked is not None else "the answer has no text"
+    if kind != "Succeeded":
+        output = None
+    differs = output is None or (checked is not None and text != output)
+    return Outcome(
+        kind=kind,
+        reason=reason,
+        output=output,
+        text=text if differs else None,
+        stop_reason=stop,
+        model=message.model,
+        message_id=message.id,
+        tokens=_tokens(message.usage),
+    )
+
+
+def _free_text(text: str) -> str | None:
+    """An answer without a schema, as a JSON string; None when the model said nothing."""
+    return msgspec.json.encode(text).decode() if text else None
+
+
+def _refusal(details: _StopDetails | None) -> str:
+    facts = [details.category, details.explanation] if details is not None else []
+    return ": ".join(["the model refused", *(fact for fact in facts if fact)])
+
+
+def _errored(envelope: _ErrorEnvelope | None) -> Outcome:
+    error = envelope.error if envelope is not None else None
+    kind = (error.type if error is not None else None) or "unknown_error"
+    message = (error.message if error is not None else None) or "no message"
+    return Outcome("Errored", f"{kind}: {message}", error_type=kind)
+
+
+def _tokens(usage: _Usage | None) -> _Tokens:
+    if usage is None:
+        return _NO_USAGE
+    split = usage.cache_creation
+    five_minutes = usage.cache_creation_input_tokens
+    one_hour: int | None = None
+    if split is not None:
+        five_minutes, one_hour = split.ephemeral_5m_input_tokens, split.ephemeral_1h_input_tokens
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        five_minutes,
+        one_hour,
+    )
+
+
+def too_large(params_bytes: int, max_bytes: int) -> Outcome:
+    """The outcome of a record whose request alone is over the limit of a batch; it is not sent."""
+    return Outcome(
+        "Errored",
+        f"the request has {params_bytes:,} bytes and a batch takes {max_bytes:,}; "
+        "shorten the record or the prompt",
+        error_type="request_too_large",
+    )

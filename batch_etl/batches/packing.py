@@ -1,0 +1,91 @@
+"""Requests -> payloads: filled in order, by count and by the bytes that are really sent.
+
+A payload is ``{"requests":[entry,entry,...]}``. Its size is known exactly before it exists: the
+envelope, the entries (:data:`batch_etl.batches.request.LINE_OVERHEAD_BYTES` beyond the parameters)
+and the commas. A request that alone breaks the byte limit fits no payload: its record gets an
+outcome, the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from batch_etl.batches.request import LINE_OVERHEAD_BYTES, entry
+from batch_etl.batches.task import Packing
+
+ENVELOPE_HEAD = b'{"requests":['
+ENVELOPE_TAIL = b"]}"
+_ENVELOPE_BYTES = len(ENVELOPE_HEAD) + len(ENVELOPE_TAIL)
+_BLOCK_BYTES = 2**20
+
+
+@dataclass
+class Room:
+    """What still fits into the payload that is being filled."""
+
+    limits: Packing
+    count: int = 0
+    size_bytes: int = _ENVELOPE_BYTES
+
+    def fits(self, params_bytes: int) -> bool:
+        """Whether one more request with parameters of this size stays within both limits."""
+        return (
+            self.count < self.limits.max_requests
+            and self.size_bytes + self._cost(params_bytes) <= self.limits.max_bytes
+        )
+
+    def add(self, params_bytes: int) -> None:
+        self.size_bytes += self._cost(params_bytes)
+        self.count += 1
+
+    def _cost(self, params_bytes: int) -> int:
+        return params_bytes + LINE_OVERHEAD_BYTES + (1 if self.count else 0)
+
+
+def fits_alone(params_bytes: int, limits: Packing) -> bool:
+    """Whether a request of this size fits a payload of its own."""
+    return Room(limits).fits(params_bytes)
+
+
+@dataclass
+class Payload:
+    """The exact bytes of one create call, held as blocks of about a megabyte."""
+
+    token: str
+    room: Room
+    _blocks: list[bytes] = field(default_factory=list[bytes])
+    _open: list[bytes] = field(default_factory=lambda: [ENVELOPE_HEAD])
+    _open_bytes: int = 0
+
+    @classmethod
+    def of(cls, token: str, params: Iterable[bytes], limits: Packing) -> Payload:
+        """The payload of these requests; the caller has cut them to the limits."""
+        payload = cls(token, Room(limits))
+        for one in params:
+            payload.add(one)
+        return payload
+
+    def add(self, params: bytes) -> None:
+        """Append one request; its row is the number of requests before it."""
+        if self.room.count:
+            self._open.append(b",")
+        self._open.append(entry(self.token, self.room.count, params))
+        self._open_bytes += len(params)
+        self.room.add(len(params))
+        if self._open_bytes >= _BLOCK_BYTES:
+            self._blocks.append(b"".join(self._open))
+            self._open, self._open_bytes = [], 0
+
+    @property
+    def count(self) -> int:
+        return self.room.count
+
+    @property
+    def size_bytes(self) -> int:
+        return self.room.size_bytes
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body, in order; may be iterated more than once."""
+        yield from self._blocks
+        yield b"".join([*self._open, ENVELOPE_TAIL])

@@ -1,0 +1,86 @@
+"""Was it created? Finding a batch whose create call was answered by nothing we can trust.
+
+The API has no idempotency key and no name on a batch (claude-batches-api.md section 9), but a
+create that was accepted shows in the list, newest first, with its count of requests; and every
+result line begins with the custom_id, hence with the batch's own random token. So:
+
+    candidates   created since the intent (server's clock), same count, in no row of the ledger
+    proof        the first result line of a candidate that has ended carries our token
+    unproven     a candidate still in progress: wait for it, nothing is sent meanwhile
+    none         after a grace period (a list may lag): it was never created, send it again
+
+A batch of the same size that somebody else made in the same seconds is never adopted: it fails the
+proof.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from batch_etl.batches.client import Client
+from batch_etl.batches.collect import lines
+from batch_etl.batches.errors import NotFound
+from batch_etl.batches.ledger import BatchRow
+from batch_etl.batches.outcome import decode
+from batch_etl.batches.request import parse_custom_id
+from batch_etl.batches.wire import MessageBatch
+
+_SKEW = dt.timedelta(seconds=5)
+"""The intent's time is whole seconds of the server's ``Date``; created_at may round otherwise."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``found`` with its batch; ``unproven`` while a candidate may be it; ``absent``."""
+
+    verdict: Literal["found", "unproven", "absent"]
+    batch: MessageBatch | None = None
+
+
+def find_created(
+    client: Client, row: BatchRow, known: Callable[[list[str]], set[str]], grace_s: float
+) -> Finding:
+    """Look for the batch of a ``submitting`` row. ``known`` filters ids the ledger has already.
+
+    Raises ``ApiError`` when the list cannot be read.
+    """
+    since = (row.submitting_at or row.planned_at) - _SKEW
+    unproven = False
+    for candidate in _candidates(client, row.requests, since, known):
+        token = _token_of(client, candidate) if candidate.ended else None
+        if token == row.id:
+            return Finding("found", candidate)
+        unproven |= not candidate.ended
+    young = (_server_now(client) - since).total_seconds() < grace_s
+    return Finding("unproven" if unproven or young else "absent")
+
+
+def _candidates(
+    client: Client, requests: int, since: dt.datetime, known: Callable[[list[str]], set[str]]
+) -> Iterator[MessageBatch]:
+    for batch in client.iter_batches():
+        if batch.created_at < since:
+            return
+        if batch.request_counts.total == requests and not known([batch.id]):
+            yield batch
+
+
+def _token_of(client: Client, batch: MessageBatch) -> str | None:
+    """The token in the first result line that names a request."""
+    try:
+        with client.results(batch.id) as chunks:
+            for line in lines(chunks):
+                decoded = decode(line, None)
+                if decoded is not None:
+                    name = parse_custom_id(decoded.custom_id)
+                    return name[0] if name else None
+    except NotFound:
+        return None
+    return None
+
+
+def _server_now(client: Client) -> dt.datetime:
+    return client.ping().server_time or dt.datetime.now(dt.UTC)
