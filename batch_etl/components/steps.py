@@ -1,0 +1,181 @@
+"""What the three assets of a pipeline do, and what they tell Dagster.
+
+Failures that a user can act on become ``dagster.Failure`` with the error's own sentence and no
+traceback of ours around it; whether Dagster may try again follows from the error being transient.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from batch_etl.batches.errors import ApiError
+from batch_etl.batches.plan import Partition, Transform
+from batch_etl.batches.runner import Progress, Runner
+from batch_etl.batches.task import Task
+from batch_etl.components import metadata
+from batch_etl.components.partitions import slices
+from batch_etl.errors import BatchEtlError, SourceError
+from batch_etl.files import Home
+from batch_etl.resources import (
+    EndpointResource,
+    LedgerResource,
+    StorageResource,
+    WarehouseResource,
+    open_runner,
+)
+from batch_etl.sources import Source, extract
+from batch_etl.warehouse import PartitionLoad, TableSpec
+
+_TROUBLE_PATIENCE_S = 900.0
+"""How long a waiting step puts up with a server that fails, while batches are open there."""
+
+_TROUBLE_WAIT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One pipeline as the steps need it."""
+
+    name: str
+    source: Source
+    task: Task
+    table: TableSpec
+    partitions: dg.PartitionsDefinition[str] | None
+
+    def transform(self, home: Home, keys: Sequence[str | None]) -> Transform:
+        partitions = tuple(Partition(key, home.records(self.name, key)) for key in keys)
+        return Transform(self.name, self.task, self.source.id, partitions)
+
+
+def extract_records(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, storage: StorageResource
+) -> None:
+    """Read the source once for all partitions of this run; write one Parquet file each."""
+    home = storage.at()
+    wanted = slices(pipeline.partitions, context.partition_keys) if pipeline.partitions else None
+    with explained():
+        extracted = extract(pipeline.source, wanted, lambda key: home.records(pipeline.name, key))
+    for one in extracted:
+        _report(context, one.partition, metadata.of_records(one))
+
+
+def transform_records(
+    context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    storage: StorageResource,
+    ledger: LedgerResource,
+    endpoint: EndpointResource,
+) -> None:
+    """Advance the transform of this run's partitions until every record has its outcome."""
+    transform = pipeline.transform(storage.at(), _keys(context))
+    with explained(), open_runner(storage, ledger, endpoint) as runner:
+        transform_id = runner.open(transform)
+        context.log.info("transform %s: %d partition(s)", transform_id, len(transform.scope))
+        for progress in _until_done(runner, transform_id, transform):
+            context.log.info(_sentence(progress))
+        summary = runner.summary(transform_id, transform)
+        name = runner.endpoint_name
+    for partition in summary.partitions:
+        _report(context, partition.key, metadata.of_partition(partition, name, pipeline.task))
+    context.add_output_metadata(metadata.of_transform(summary, name))
+
+
+def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iterator[Progress]:
+    """Advance and wait, telling of each change; patient with a server in trouble."""
+    told: Any = None
+    trouble_since: float | None = None
+    while True:
+        try:
+            progress = runner.advance(transform_id, transform)
+            trouble_since = None
+        except ApiError as error:
+            waiting = runner.has_open_batches(transform_id)
+            trouble_since = trouble_since or time.monotonic()
+            patient = time.monotonic() - trouble_since < _TROUBLE_PATIENCE_S
+            if not (error.transient and waiting and patient):
+                raise
+            time.sleep(_TROUBLE_WAIT_S)
+            continue
+        facts = (progress.status, progress.attempt, progress.batches, progress.batches_open)
+        if facts != told:
+            told = facts
+            yield progress
+        if progress.done:
+            return
+        if progress.status == "superseded":
+            raise BatchEtlError(
+                f"transform {transform_id} was superseded: a newer run of the same partitions "
+                "with another task has taken over"
+            )
+        time.sleep(progress.wait_s)
+
+
+def _sentence(progress: Progress) -> str:
+    if progress.held_by_other:
+        return "another process is advancing this transform; waiting for it"
+    if progress.done:
+        return f"done: {progress.batches} batch(es), attempt {progress.attempt}"
+    names = ", ".join(progress.batch_ids[:3]) + (" ..." if len(progress.batch_ids) > 3 else "")
+    return (
+        f"waiting for {progress.batches_open} of {progress.batches} batch(es), "
+        f"{progress.requests_open:,} requests, attempt {progress.attempt}: {names}"
+    )
+
+
+def load_table(
+    context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    storage: StorageResource,
+    endpoint: EndpointResource,
+    warehouse: WarehouseResource,
+) -> None:
+    """Replace this run's partitions in the table, in one transaction, and publish."""
+    home = storage.at()
+    with explained():
+        name = endpoint.name()
+        loads = [_load(home, pipeline, name, key) for key in _keys(context)]
+        house = warehouse.open(home)
+        report = house.load(pipeline.table, name, loads)
+        house.publish()
+    for partition in report.partitions:
+        _report(context, partition.partition, metadata.of_loaded(partition))
+    context.add_output_metadata(metadata.of_table(report, home))
+
+
+def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> PartitionLoad:
+    results = home.results(endpoint, pipeline.name, key)
+    if not results.exists():
+        raise SourceError(
+            f"pipeline {pipeline.name!r}, partition {key!r}: there are no results of endpoint "
+            f"{endpoint!r}; materialize {pipeline.name}/results with this endpoint first"
+        )
+    return PartitionLoad(key, home.records(pipeline.name, key), results)
+
+
+def _keys(context: dg.AssetExecutionContext) -> Sequence[str | None]:
+    return context.partition_keys if context.has_partition_key_range else [None]
+
+
+def _report(
+    context: dg.AssetExecutionContext, partition: str | None, facts: dict[str, Any]
+) -> None:
+    """Metadata of one partition's materialization (or of the only one)."""
+    if partition is None:
+        context.add_asset_metadata(facts)
+    else:
+        context.add_asset_metadata(facts, partition_key=partition)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error that the user can act on into a ``dagster.Failure`` with its sentence."""
+    try:
+        yield
+    except BatchEtlError as error:
+        raise dg.Failure(str(error), allow_retries=error.transient) from error

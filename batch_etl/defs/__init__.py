@@ -1,0 +1,1 @@
+"""Instances only: the ready pipelines and the resources they run on."""

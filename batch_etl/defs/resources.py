@@ -1,0 +1,13 @@
+"""The resources of this project, as the environment says."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from batch_etl import environment
+from batch_etl.resources import from_settings
+
+
+@dg.definitions
+def resources() -> dg.Definitions:
+    return dg.Definitions(resources=from_settings(environment.read()))

@@ -1,0 +1,109 @@
+"""The settings, and the one reader of the environment.
+
+:data:`SETTINGS` names every variable with its meaning.
+
+Whom to ask is chosen, never guessed: no choice and no key is an error, and a missing key never
+leads to emulated answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+from urllib.parse import urlsplit
+
+from batch_etl.errors import ConfigError
+from batch_etl.strict import did_you_mean
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+EMULATOR_URL = "http://127.0.0.1:8321"
+EMULATOR_KEY = "emulator-needs-no-key"
+
+EndpointChoice = Literal["anthropic", "emulator"]
+
+SETTINGS: dict[str, str] = {
+    "BATCH_ETL_HOME": "folder in which all state lies (default `data`)",
+    "BATCH_ETL_ENDPOINT": "whom to ask: `anthropic` (default where a key is set) or `emulator`",
+    "BATCH_ETL_EMULATOR_URL": f"where the emulator listens (default `{EMULATOR_URL}`)",
+    "BATCH_ETL_LEDGER": "SQLAlchemy URL of the ledger (default: SQLite, `ledger.db` in the home)",
+    "BATCH_ETL_PRICES": "YAML file with dated price overrides",
+    "ANTHROPIC_API_KEY": "the API key, sent as `x-api-key`",
+    "ANTHROPIC_AUTH_TOKEN": "a token instead of a key, sent as `Authorization: Bearer`",
+    "ANTHROPIC_BASE_URL": f"any server that speaks the API (default `{ANTHROPIC_URL}`)",
+    "ANTHROPIC_VERSION": "the `anthropic-version` header (default `2023-06-01`)",
+}
+"""Every environment variable that is read, with its meaning."""
+
+NO_ENDPOINT = (
+    "no endpoint was chosen: set ANTHROPIC_API_KEY to ask Claude, or BATCH_ETL_ENDPOINT=emulator "
+    "to try everything without a key on the emulator (its answers are made up by a program)"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; nothing is checked against the world yet."""
+
+    home: Path
+    endpoint: EndpointChoice | None
+    emulator_url: str
+    ledger_url: str | None = field(repr=False)
+    prices: Path | None
+    api_key: str | None = field(repr=False)
+    auth_token: str | None = field(repr=False)
+    base_url: str
+    version: str
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self.api_key or self.auth_token)
+
+    @property
+    def chosen(self) -> EndpointChoice | None:
+        """The endpoint chosen by name, or by there being a key."""
+        return self.endpoint or ("anthropic" if self.has_key else None)
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of ``environ`` (default: the process's). Raises ``ConfigError``."""
+    values = os.environ if environ is None else environ
+
+    def get(name: str) -> str | None:
+        return values.get(name, "").strip() or None
+
+    prices = get("BATCH_ETL_PRICES")
+    return Settings(
+        home=Path(get("BATCH_ETL_HOME") or "data").absolute(),
+        endpoint=_choice(get("BATCH_ETL_ENDPOINT")),
+        emulator_url=get("BATCH_ETL_EMULATOR_URL") or EMULATOR_URL,
+        ledger_url=get("BATCH_ETL_LEDGER"),
+        prices=Path(prices).absolute() if prices else None,
+        api_key=get("ANTHROPIC_API_KEY"),
+        auth_token=get("ANTHROPIC_AUTH_TOKEN"),
+        base_url=get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL,
+        version=get("ANTHROPIC_VERSION") or "2023-06-01",
+    )
+
+
+def _choice(value: str | None) -> EndpointChoice | None:
+    if value in (None, "anthropic", "emulator"):
+        return cast("EndpointChoice | None", value)
+    near = did_you_mean(value, ["anthropic", "emulator"])
+    raise ConfigError(f"BATCH_ETL_ENDPOINT: {value!r} is no endpoint{near}")
+
+
+def endpoint_name(choice: EndpointChoice, base_url: str) -> str:
+    """The name under which answers and money are kept apart.
+
+    Only Anthropic's own origin is called ``anthropic``; another server at ``ANTHROPIC_BASE_URL`` (a
+    gateway, a local model) is ``custom:<host>``, because its answers are not known to be Claude's.
+    """
+    if choice == "emulator":
+        return "emulator"
+    parts = urlsplit(base_url)
+    if (parts.scheme, parts.netloc) == tuple(urlsplit(ANTHROPIC_URL)[:2]):
+        return "anthropic"
+    return f"custom:{parts.netloc}"
