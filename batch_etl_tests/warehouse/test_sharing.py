@@ -1,0 +1,215 @@
+"""Loads, readers and other processes at the same files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upath import UPath
+
+from batch_etl.errors import WarehouseError
+from batch_etl.warehouse import Settings, TableSpec, Warehouse, WarehouseBusy
+from batch_etl_tests.warehouse.make import partition
+
+SPEC = TableSpec(
+    "t", "id", output_schema={"type": "object", "properties": {"v": {"type": "integer"}}}
+)
+HOLD = """
+import duckdb, sys
+c = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+KILLED = """
+import duckdb, os, sys
+c = duckdb.connect(sys.argv[1])
+c.execute("BEGIN; DELETE FROM t; INSERT INTO t(id) VALUES ('half')")
+os.kill(os.getpid(), 9)
+"""
+READ = """
+import duckdb, os, sys, time
+seen, queries = set(), 0
+while not os.path.exists(sys.argv[2]):
+    with duckdb.connect(sys.argv[1], read_only=True) as c:
+        for _ in range(3):
+            seen.add(c.execute("SELECT count(*), min(v), max(v) FROM t").fetchone())
+            queries += 1
+print(queries, all(n == 50 and low == high for n, low, high in seen), len(seen) > 1)
+"""
+
+
+def warehouse(folder: Path, **settings: Any) -> Warehouse:
+    working, published = UPath(folder / "w/working.duckdb"), UPath(folder / "warehouse.duckdb")
+    return Warehouse(working, published, Settings(**settings))
+
+
+def load(made: Warehouse, folder: Path, value: int, key: str = "d") -> None:
+    made.load(SPEC, "anthropic", [partition(folder, key, [{"v": value}] * 50)])
+
+
+def values(made: Warehouse) -> list[int]:
+    with made.read_only() as connection:
+        return [
+            row[0] for row in connection.execute("SELECT DISTINCT v FROM t ORDER BY v").fetchall()
+        ]
+
+
+@contextmanager
+def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_reader_in_another_process_never_fails_and_never_sees_half_a_load(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 0)
+    made.publish()
+    with python(READ, made.published, tmp_path / "stop") as reader:
+        for value in range(1, 21):
+            load(made, tmp_path, value)
+            made.publish()
+        (tmp_path / "stop").touch()
+        printed, _ = reader.communicate(timeout=60)
+    queries, whole, _ = printed.split()
+    assert int(queries) > 0
+    assert whole == "True"
+    assert values(made) == [20]
+
+
+def test_a_reader_keeps_the_file_that_it_opened(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    made.publish()
+    with made.read_only() as reader:
+        load(made, tmp_path, 2)
+        made.publish()
+        assert reader.execute("SELECT max(v) FROM t").fetchone() == (1,)
+    assert values(made) == [2]
+
+
+def test_a_file_locked_by_another_process_is_waited_for_then_reported(tmp_path: Path) -> None:
+    made = warehouse(tmp_path, lock_timeout_s=0.3)
+    load(made, tmp_path, 1)
+    with python(HOLD, made.working) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WarehouseBusy, match=f"process {holder.pid} ") as raised:
+            load(made, tmp_path, 2)
+        assert raised.value.transient
+        with pytest.raises(WarehouseBusy):
+            made.publish()
+    load(made, tmp_path, 3)
+    made.publish()
+    assert values(made) == [3]
+
+
+def test_a_load_goes_on_when_the_lock_is_released_in_time(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    with python(HOLD, made.working) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        threading.Timer(0.3, holder.kill).start()
+        load(made, tmp_path, 2)
+    made.publish()
+    assert values(made) == [2]
+
+
+def test_a_killed_writer_leaves_the_last_commit(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    with python(KILLED, made.working) as writer:
+        assert writer.wait(30) == -9
+    made.publish()
+    assert values(made) == [1]
+
+
+def test_threads_of_one_process_take_turns(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    failures: list[BaseException] = []
+
+    def work(key: str) -> None:
+        try:
+            load(made, tmp_path, 7, key)
+            made.publish()
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"d{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert made.table("t", "anthropic").rows == 300
+
+
+def test_publishing_keeps_other_processes_out_until_the_copy_is_in_place(tmp_path: Path) -> None:
+    """Copying the file must not drop DuckDB's lock; two processes that load and publish lose
+    nothing.
+    """
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from batch_etl_tests.warehouse.test_sharing import *\n"
+        "folder, name = Path(sys.argv[1]), sys.argv[2]; made = warehouse(folder)\n"
+        "for n in range(5): load(made, folder, n, f'{name}{n}'); made.publish()"
+    )
+    with python(code, tmp_path, "a") as one, python(code, tmp_path, "b") as other:
+        assert (one.wait(60), other.wait(60)) == (0, 0)
+    assert warehouse(tmp_path).table("t", "anthropic").rows == 500
+
+
+def test_a_restored_published_file_is_where_the_working_one_begins(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1, "d1")
+    made.publish()
+    Path(made.working).unlink()
+    load(made, tmp_path, 2, "d2")
+    made.publish()
+    assert values(made) == [1, 2]
+    assert [path.name for path in made.working.parent.iterdir()] == ["working.duckdb"]
+
+
+def test_publishing_leaves_no_wal_of_another_file(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    stale = tmp_path / "warehouse.duckdb.wal"
+    stale.write_bytes(b"left by someone who wrote into the published file")
+    made.publish()
+    assert not stale.exists()
+    assert values(made) == [1]
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    with pytest.raises(WarehouseError, match="load something"):
+        made.publish()
+    with pytest.raises(WarehouseError, match="nothing has been loaded"), made.read_only():
+        pass
+    load(made, tmp_path, 1)
+    made.publish()
+    with pytest.raises(WarehouseError, match=r"no table emulator\.t"):
+        made.table("t", "emulator")
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    made.working.parent.mkdir()
+    made.working.write_bytes(b"not a database" * 1000)
+    with pytest.raises(WarehouseError, match="cannot be opened"):
+        load(made, tmp_path, 1)
+
+
+def test_the_files_must_be_local(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match="local disk"):
+        Warehouse(UPath("memory://w/working.duckdb"), UPath(tmp_path / "w.duckdb"))
