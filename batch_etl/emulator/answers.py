@@ -1,0 +1,224 @@
+"""What each kind of schema node answers, given a record: a value and its evidence. Pure.
+
+* enum, const: the value whose name (x 3) and description share most with the record's words.
+  Descriptions are the parts of the property's description (and lines of the system prompt) that
+  name the value. Nothing shared: a seeded draw.
+* string: the record's line ``name: value`` when the property has such a name; a text of the asked
+  format found in the record; else the sentence that shares most with the property's name and
+  description (the first for a summary).
+* number: a named line, else the first number in the record; for a confidence a seeded 0.50-0.99; a
+  range in the description ("1 to 5") is kept to. boolean: whether the record has the words of its
+  name and description.
+* array: of enums, all values the record speaks for; of numbers, those found; of strings, keywords
+  or sentences; of objects, one. anyOf: the branch the record speaks for most; null when it speaks
+  for none. Optional: left out then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from batch_etl.emulator.formats import from_pattern, legal_default, look_for
+from batch_etl.emulator.records import Record, key_of, stems, words_of_name
+
+Answer = tuple[Any, float]
+Answerer = Callable[[Record], Answer]
+Option = tuple[Any, frozenset[str], frozenset[str]]
+"""An enum's value, the stems of its name, the stems of what is said about it."""
+
+NAME_WEIGHT = 3.0
+LONGEST_STRING = 240
+SUMMARY_NAMES = frozenset(
+    key_of(name)
+    for name in [
+        "summary",
+        "title",
+        "headline",
+        "subject",
+        "description",
+        "abstract",
+        "gist",
+        "topic",
+        "text",
+        "body",
+    ]
+)
+KEYWORD_NAMES = frozenset(
+    key_of(name) for name in ["keywords", "tags", "keyword", "topics", "terms", "labels"]
+)
+CONFIDENCE_NAMES = frozenset(["confidence", "score", "probability", "certainty", "likelihood"])
+_RANGE = re.compile(
+    r"(?<![\w.-])(\d+(?:\.\d+)?)\s*(?:-|–|—|to|and|\.\.)\s*(\d+(?:\.\d+)?)(?![\w.])"
+)
+
+
+def always(value: Any) -> Answerer:
+    return lambda _: (value, 0.0)
+
+
+def _scores(options: list[Option], record: Record) -> list[tuple[float, Any]]:
+    return [
+        (NAME_WEIGHT * record.overlap(named) + record.overlap(said), value)
+        for value, named, said in options
+    ]
+
+
+def one_of(options: list[Option], name: str) -> Answerer:
+    def choose(record: Record) -> Answer:
+        scores = _scores(options, record)
+        best = max(score for score, _ in scores)
+        tied = [value for score, value in scores if score == best]
+        return tied[record.pick(name, len(tied))], best
+
+    return choose
+
+
+def several_of(options: list[Option], name: str, least: int) -> Answerer:
+    one = one_of(options, name)
+
+    def choose(record: Record) -> Answer:
+        scores = _scores(options, record)
+        best = max(score for score, _ in scores)
+        chosen = [value for score, value in scores if score > 0 and score * 2 >= best]
+        if len(chosen) < least:
+            chosen = [one(record)[0]]
+        return chosen, best
+
+    return choose
+
+
+def best_of(branches: list[Answerer], name: str) -> Answerer:
+    """The branch with most evidence; on none, null if that is a branch, else a seeded one."""
+
+    def choose(record: Record) -> Answer:
+        answers = [branch(record) for branch in branches]
+        best = max(evidence for _, evidence in answers)
+        if best == 0 and any(value is None for value, _ in answers):
+            return None, 0.0
+        tied = [value for value, evidence in answers if evidence == best]
+        return tied[record.pick(name, len(tied))], best
+
+    return choose
+
+
+def whether(name: str, about: str) -> Answerer:
+    words = frozenset(stems(words_of_name(name))) or frozenset(stems(about))
+
+    def choose(record: Record) -> Answer:
+        said = record.fields.get(key_of(name), "").lower()
+        if said in ("true", "yes", "false", "no"):
+            return said in ("true", "yes"), 1.0
+        evidence = record.overlap(words)
+        return evidence > 1.0, evidence
+
+    return choose
+
+
+def number(kind: str, name: str, about: str) -> Answerer:
+    key, bounds = key_of(name), _RANGE.search(about)
+    low, high = (float(bounds[1]), float(bounds[2])) if bounds else (None, None)
+    sure = key in CONFIDENCE_NAMES or any(key.endswith(word) for word in CONFIDENCE_NAMES)
+
+    def choose(record: Record) -> Answer:
+        value, evidence = _number_in(record, key)
+        if low is not None and high is not None and low < high:
+            if evidence == 0 or not low <= value <= high:
+                value, evidence = low + (high - low) * record.pick(name, 101) / 100, 0.0
+        elif sure and evidence < 2:
+            value, evidence = 0.5 + record.pick(name, 50) / 100, 0.0
+        return (int(value) if kind == "integer" else round(value, 4)), evidence
+
+    return choose
+
+
+def _number_in(record: Record, key: str) -> tuple[float, float]:
+    named = re.search(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?", record.fields.get(key, ""))
+    if named:
+        return float(re.sub("[,']", "", named[0])), 2.0
+    return (record.numbers[0], 1.0) if record.numbers else (0.0, 0.0)
+
+
+def sentence(name: str, about: str) -> Answerer:
+    key = key_of(name)
+    words = frozenset(stems(words_of_name(name)) | stems(about))
+    is_summary = key in SUMMARY_NAMES
+
+    def choose(record: Record) -> Answer:
+        if said := record.fields.get(key):
+            return clip(said), 2.0
+        sentences = record.sentences
+        if not sentences:
+            return clip(record.text.strip()), 0.0
+        if is_summary:
+            return clip(sentences[0]), 1.0
+        shared = [len(words & stems(sentence)) for sentence in sentences[:50]]
+        most = max(shared)
+        return clip(sentences[shared.index(most)]), float(most)
+
+    return choose
+
+
+def formatted(kind: str, name: str) -> Answerer:
+    def choose(record: Record) -> Answer:
+        for text in (record.fields.get(key_of(name)), record.text):
+            if text and (found := look_for(kind, text)):
+                return found, 1.0
+        return legal_default(kind), 0.0
+
+    return choose
+
+
+def patterned(pattern: str, name: str) -> Answerer:
+    search = re.compile(pattern, re.ASCII)
+    fallback = from_pattern(pattern)
+
+    def choose(record: Record) -> Answer:
+        candidates = [record.fields.get(key_of(name), ""), *record.text.split()[:500]]
+        # Regex dialects differ on what is a letter beyond ASCII.
+        plain = (text for text in candidates if text and text.isascii())
+        found = next((text for text in plain if search.search(text)), None)
+        return (fallback, 0.0) if found is None else (found, 1.0)
+
+    return choose
+
+
+def listed(one: Answerer, many: Callable[[Record], list[Any]] | None, least: int) -> Answerer:
+    def choose(record: Record) -> Answer:
+        if many is not None:
+            values, evidence = many(record), 1.0
+        else:
+            value, evidence = one(record)
+            values = [value] if evidence > 0 else []
+        if len(values) < least:
+            values, evidence = [one(record)[0]], 0.0
+        return values, evidence if values else 0.0
+
+    return choose
+
+
+def sentences(record: Record) -> list[Any]:
+    return [clip(sentence) for sentence in record.sentences[:3]]
+
+
+def keywords(record: Record) -> list[Any]:
+    counted = Counter(
+        word.lower() for word in re.findall(r"[^\W\d_]{4,}", record.text) if stems(word)
+    )
+    return [word for word, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:5]]
+
+
+def whole_numbers(record: Record) -> list[Any]:
+    return [int(number) for number in record.numbers[:5] if number == int(number)]
+
+
+def all_numbers(record: Record) -> list[Any]:
+    return list(record.numbers[:5])
+
+
+def clip(text: str, longest: int = LONGEST_STRING) -> str:
+    if len(text) <= longest:
+        return text
+    return text[: longest - 1].rsplit(" ", 1)[0] + "…"
