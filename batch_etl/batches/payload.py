@@ -59,7 +59,7 @@ class Upload:
     """
 
     def __init__(self, payload: Payload) -> None:
-        self._payload = payload
+        self._payload: Payload = payload
         self.size_bytes = payload.size_bytes
         self.handed_bytes = 0
 
@@ -75,6 +75,10 @@ class Upload:
         if seen_bytes != self.size_bytes:
             raise PayloadBroken(self.size_bytes, seen_bytes)
         yield self._handed(held)
+
+    def let_go(self) -> None:
+        """Forget the payload: httpx's objects refer to each other and would keep it for long."""
+        self._payload = MemoryPayload(())
 
     def _handed(self, piece: bytes) -> bytes:
         self.handed_bytes += len(piece)

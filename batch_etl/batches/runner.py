@@ -25,16 +25,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
+from batch_etl import memory
 from batch_etl.batches.answers import answered_keys, read_answers
 from batch_etl.batches.exchange import Exchange
 from batch_etl.batches.finish import AnswerFile, Lineage, PartitionResult, Target, finish
 from batch_etl.batches.keys import KeySet, from_arrow, halves
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
+from batch_etl.batches.outcome import BILLED
 from batch_etl.batches.plan import (
     PlanCounts,
     Transform,
@@ -45,6 +49,8 @@ from batch_etl.batches.plan import (
 )
 from batch_etl.batches.request import new_token
 from batch_etl.batches.retry import worth_another_try
+
+pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
@@ -147,7 +153,8 @@ class Runner:
         if lease is None:
             return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
         try:
-            wait_s = self._advance(lease, transform)
+            with self._ledger.keeping(lease):
+                wait_s = self._advance(lease, transform)
         finally:
             self._ledger.release(lease)
         return self._progress(transform_id, wait_s)
@@ -160,7 +167,7 @@ class Runner:
         if others_wait_s is not None:
             return others_wait_s
         blocked_s = self._settle(lease, transform)
-        if row.status == "planning" and blocked_s is None:
+        if blocked_s is None and self._ledger.transform(row.id).status == "planning":
             blocked_s = self._plan(lease, transform)
         hint_s = self._exchange.poll(lease, row)
         if self._batches(row.id, OPEN_BATCH) or blocked_s is not None:
@@ -247,6 +254,8 @@ class Runner:
             self._exchange.add(lease, batch, 1, transform.task.claude_model)
             if blocked_s is None:
                 blocked_s = self._exchange.submit(lease, batch, transform.task.betas)
+            del batch
+            memory.release()
         sent = sum(batch.requests for batch in self._sent(lease) if batch.attempt == 1)
         tally = {
             "records": counts.records,
@@ -276,12 +285,30 @@ class Runner:
         folder = self._home.transform(lease.transform_id)
         if not self._exchange.reconcile(lease, if_absent="planned"):
             return _FIRST_WAIT_S
+        self._unpack(lease, transform)
         for row in self._batches(lease.transform_id, ["planned"]):
             again = render_again(transform, row.id, read_manifest(folder, row.id))
             blocked_s = self._exchange.submit(lease, again, transform.task.betas)
             if blocked_s is not None:
                 return blocked_s
         return None
+
+    def _unpack(self, lease: Lease, transform: Transform) -> None:
+        """Drop planned batches over the limits of now, and have their records planned again.
+
+        Limits are no part of what is asked, so they may have been lowered since: because the
+        server, or something before it, would not take batches of that size.
+        """
+        limits = transform.task.packing
+        dropped = False
+        for row in self._batches(lease.transform_id, ["planned"]):
+            over = row.requests > limits.max_requests or row.payload_bytes > limits.max_bytes
+            if over and row.attempt == 1:
+                detail = {"why": "over the limits of a batch, which were lowered"}
+                self._ledger.move_batch(lease, row.id, "planned", "dropped", detail)
+                dropped = True
+        if dropped and self._ledger.transform(lease.transform_id).status == "open":
+            self._ledger.move_transform(lease, "open", "planning")
 
     def _retry(self, lease: Lease, transform: Transform) -> bool:
         """Plan another attempt of what is worth it; whether there was any."""
@@ -342,7 +369,9 @@ class Runner:
         own = [batch for batch in batches if batch.transform_id == transform_id]
         own.sort(key=lambda batch: -batch.attempt)
         earlier = [batch for batch in reversed(batches) if batch.transform_id != transform_id]
-        reused = self._ledger.transform(transform_id).counts.get("reused", 0)
+        row = self._ledger.transform(transform_id)
+        reused = row.counts.get("reused", 0)
+        ours = {one.id for one in self._ledger.transforms(pipeline=row.pipeline)}
         return [
             AnswerFile(
                 token=batch.id,
@@ -350,6 +379,7 @@ class Runner:
                 attempt=batch.attempt,
                 ended_at=batch.ended_at,
                 own=batch.transform_id == transform_id,
+                same_pipeline=batch.transform_id in ours,
             )
             for batch in [*own, *(earlier if reused else [])]
         ]
@@ -365,9 +395,20 @@ class Runner:
 
 
 def _result(target: Target) -> PartitionResult:
-    outcomes = pq.read_table(str(target.path), columns=["outcome"]).column(0).cast(pa.string())
+    table = pq.read_table(str(target.path), columns=["outcome", "cost_usd"])
+    outcomes = table.column("outcome").cast(pa.string())
     counts = {entry["values"]: entry["counts"] for entry in outcomes.value_counts().to_pylist()}
-    return PartitionResult(target.key, target.path, len(outcomes), counts)
+    return PartitionResult(target.key, target.path, len(outcomes), counts, _cost(table))
+
+
+def _cost(table: pa.Table) -> int | None:
+    """The sum of a results file's costs; None where an answer has none."""
+    answered = pc.is_in(table.column("outcome").cast(pa.string()), pa.array(sorted(BILLED)))
+    unknown = pc.and_(answered, pc.is_null(table.column("cost_usd")))
+    if pc.any(unknown).as_py():
+        return None
+    total = pc.sum(table.column("cost_usd")).as_py()
+    return int(total.scaleb(12)) if total is not None else 0
 
 
 def _records_digest(transform: Transform) -> str:

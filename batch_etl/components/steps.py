@@ -6,6 +6,7 @@ traceback of ours around it; whether Dagster may try again follows from the erro
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_etl import memory
 from batch_etl.batches.errors import ApiError
 from batch_etl.batches.plan import Partition, Transform
 from batch_etl.batches.runner import Progress, Runner
@@ -29,8 +31,12 @@ from batch_etl.resources import (
     WarehouseResource,
     open_runner,
 )
-from batch_etl.sources import Source, extract
+from batch_etl.sources import Extracted, Source, extract
+from batch_etl.sources.columns import no_column
 from batch_etl.warehouse import PartitionLoad, TableSpec
+
+progress_log = logging.getLogger("batch_etl.progress")
+"""One line for each thing a person who waits wants to know; shown by commands only."""
 
 _TROUBLE_PATIENCE_S = 900.0
 """How long a waiting step puts up with a server that fails, while batches are open there."""
@@ -61,8 +67,19 @@ def extract_records(
     wanted = slices(pipeline.partitions, context.partition_keys) if pipeline.partitions else None
     with explained():
         extracted = extract(pipeline.source, wanted, lambda key: home.records(pipeline.name, key))
+        _check_table_columns(pipeline.table, extracted)
+    memory.release()
     for one in extracted:
         _report(context, one.partition, metadata.of_records(one))
+    _say(context, f"{sum(one.rows for one in extracted):,} records read")
+
+
+def _check_table_columns(table: TableSpec, extracted: Sequence[Extracted]) -> None:
+    """Raise for a column that the table shall show and no record has, before anything is paid."""
+    for one in extracted:
+        for name in table.columns or ():
+            if name not in one.schema.names:
+                raise no_column("table.columns", name, one.schema.names)
 
 
 def transform_records(
@@ -76,11 +93,12 @@ def transform_records(
     transform = pipeline.transform(storage.at(), _keys(context))
     with explained(), open_runner(storage, ledger, endpoint) as runner:
         transform_id = runner.open(transform)
-        context.log.info("transform %s: %d partition(s)", transform_id, len(transform.scope))
+        _say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
         for progress in _until_done(runner, transform_id, transform):
-            context.log.info(_sentence(progress))
+            _say(context, _sentence(progress))
         summary = runner.summary(transform_id, transform)
         name = runner.endpoint_name
+    memory.release()
     for partition in summary.partitions:
         _report(context, partition.key, metadata.of_partition(partition, name, pipeline.task))
     context.add_output_metadata(metadata.of_transform(summary, name))
@@ -146,6 +164,7 @@ def load_table(
     for partition in report.partitions:
         _report(context, partition.partition, metadata.of_loaded(partition))
     context.add_output_metadata(metadata.of_table(report, home))
+    _say(context, f"{report.rows:,} rows in {report.table.qualified_name}")
 
 
 def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> PartitionLoad:
@@ -160,6 +179,12 @@ def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> Par
 
 def _keys(context: dg.AssetExecutionContext) -> Sequence[str | None]:
     return context.partition_keys if context.has_partition_key_range else [None]
+
+
+def _say(context: dg.AssetExecutionContext, sentence: str) -> None:
+    """To the run's log, and to a command that shows progress."""
+    context.log.info(sentence)
+    progress_log.info("%s: %s", context.asset_key.to_user_string(), sentence)
 
 
 def _report(
@@ -179,3 +204,9 @@ def explained() -> Iterator[None]:
         yield
     except BatchEtlError as error:
         raise dg.Failure(str(error), allow_retries=error.transient) from error
+    except OSError as error:
+        sentence = (
+            f"{error.filename or 'a file'}: {error.strerror or error}; this user must be able to "
+            "read the source and to write the folder of BATCH_ETL_HOME, with space left on its disk"
+        )
+        raise dg.Failure(sentence) from error
