@@ -1,3 +1,3 @@
-"""Put records through Claude's Message Batches API with Dagster: nothing paid twice, nothing lost."""
+"""Records through Claude's Message Batches API, with Dagster: nothing paid twice, nothing lost."""
 
 __version__ = "0.1.0"

@@ -77,7 +77,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     prices = get("BATCH_ETL_PRICES")
     return Settings(
         home=Path(get("BATCH_ETL_HOME") or "data").absolute(),
-        endpoint=_choice(get("BATCH_ETL_ENDPOINT")),
+        endpoint=endpoint_choice(get("BATCH_ETL_ENDPOINT")),
         emulator_url=get("BATCH_ETL_EMULATOR_URL") or EMULATOR_URL,
         ledger_url=get("BATCH_ETL_LEDGER"),
         prices=Path(prices).absolute() if prices else None,
@@ -88,7 +88,8 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def _choice(value: str | None) -> EndpointChoice | None:
+def endpoint_choice(value: str | None) -> EndpointChoice | None:
+    """``value`` if it is an endpoint, or None. Raises ``ConfigError``."""
     if value in (None, "anthropic", "emulator"):
         return cast("EndpointChoice | None", value)
     near = did_you_mean(value, ["anthropic", "emulator"])
@@ -103,7 +104,16 @@ def endpoint_name(choice: EndpointChoice, base_url: str) -> str:
     """
     if choice == "emulator":
         return "emulator"
-    parts = urlsplit(base_url)
-    if (parts.scheme, parts.netloc) == tuple(urlsplit(ANTHROPIC_URL)[:2]):
-        return "anthropic"
-    return f"custom:{parts.netloc}"
+    try:
+        origin, anthropic = _origin(base_url), _origin(ANTHROPIC_URL)
+    except ValueError as error:
+        raise ConfigError(f"ANTHROPIC_BASE_URL is not a URL ({error})") from None
+    return "anthropic" if origin == anthropic else f"custom:{origin[1]}"
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and host of a URL, with the port if it is not the scheme's own, and no user."""
+    parts = urlsplit(url.strip())
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host if parts.port in (None, usual) else f"{host}:{parts.port}"

@@ -67,12 +67,13 @@ class EndpointResource(dg.ConfigurableResource[Any]):
     auth_token: str | None = Field(default=None, description="Sent as Authorization: Bearer.")
     version: str = Field(default="2023-06-01", description="The anthropic-version header.")
     prices: str | None = Field(default=None, description="YAML file with dated price overrides.")
+    max_tries: int = Field(default=5, description="Of each call that may be repeated.")
 
     def _chosen(self) -> environment.EndpointChoice:
-        choice = self.choice or ("anthropic" if self.api_key or self.auth_token else None)
-        if choice not in ("anthropic", "emulator"):
+        choice = environment.endpoint_choice(self.choice)
+        if choice is None and not (self.api_key or self.auth_token):
             raise ConfigError(environment.NO_ENDPOINT)
-        return choice
+        return choice or "anthropic"
 
     def name(self) -> str:
         """The name under which answers are kept. Raises ``ConfigError`` without a choice."""
@@ -87,6 +88,7 @@ class EndpointResource(dg.ConfigurableResource[Any]):
                 self.emulator_url,
                 api_key=environment.EMULATOR_KEY,
                 version=self.version,
+                max_tries=self.max_tries,
                 allow_emulator=True,
             )
         else:
@@ -107,6 +109,7 @@ class EndpointResource(dg.ConfigurableResource[Any]):
             api_key=self.api_key or self.auth_token,
             auth="x-api-key" if self.api_key else "bearer",
             version=self.version,
+            max_tries=self.max_tries,
         )
 
     def price_list(self) -> PriceList:
@@ -116,7 +119,7 @@ class EndpointResource(dg.ConfigurableResource[Any]):
         path = Path(self.prices)
         try:
             entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"BATCH_ETL_PRICES: {path} cannot be read: {error}") from None
         return PriceList(PriceOverrides.load(entries, str(path)))
 

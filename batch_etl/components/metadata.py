@@ -15,6 +15,8 @@ from batch_etl.files import Home
 from batch_etl.sources import Extracted
 from batch_etl.warehouse import LoadReport, PartitionReport
 
+_COUNTS = ("records", "sent", "reused", "shared", "unsendable")
+
 
 def of_records(extracted: Extracted) -> dict[str, Any]:
     columns = [
@@ -42,6 +44,7 @@ def of_partition(result: PartitionResult, endpoint: str, task: Task) -> dict[str
         "answered": answered,
         "review": result.records - answered,
         "outcomes": result.outcomes,
+        "cost_usd": _money(result.cost_pico_usd),
         "endpoint": endpoint,
         "claude_model": task.claude_model,
         "task_version": task.version,
@@ -49,25 +52,22 @@ def of_partition(result: PartitionResult, endpoint: str, task: Task) -> dict[str
 
 
 def of_transform(summary: Summary, endpoint: str) -> dict[str, Any]:
-    """What the run's whole transform came to; money is of this run's own batches only."""
-    what = "emulated, what it would have cost" if endpoint == "emulator" else "billed"
-    return {
-        "transform": summary.transform_id,
-        "endpoint": endpoint,
-        **{f"records_{name}" if name != "records" else name: n for name, n in _asked(summary)},
-        "outcomes": summary.outcomes,
-        "batches": dg.MetadataValue.md(_batch_list(summary)),
+    """What the run's whole transform came to, the same on each of its partitions.
+
+    Money is of the batches that this transform itself sent: what was reused was paid before.
+    """
+    facts = {
+        "id": summary.transform_id,
+        **{name: summary.counts.get(name, 0) for name in _COUNTS},
+        "batches": len(summary.batches),
+        "batch_list": dg.MetadataValue.md(_batch_list(summary)),
         "cost_usd": _money(summary.cost_pico_usd),
         "cost_usd_at_standard_price": _money(summary.standard_pico_usd),
-        "cost_is": what,
+        "cost_is": "emulated: would have cost" if endpoint == "emulator" else "billed",
         "input_tokens": sum(batch.input_tokens or 0 for batch in summary.batches),
         "output_tokens": sum(batch.output_tokens or 0 for batch in summary.batches),
     }
-
-
-def _asked(summary: Summary) -> list[tuple[str, int]]:
-    names = ("records", "sent", "reused", "shared", "unsendable")
-    return [(name, summary.counts.get(name, 0)) for name in names]
+    return {f"transform/{name}": fact for name, fact in facts.items()}
 
 
 def _batch_list(summary: Summary) -> str:

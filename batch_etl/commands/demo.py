@@ -1,0 +1,109 @@
+"""``batch-etl demo``: the ready pipelines on the emulator, and where to look afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from batch_etl.commands import emulator, project
+from batch_etl.commands.run import (
+    Report,
+    pipelines,
+    progress_to_stderr,
+    raise_if_failed,
+    run_pipeline,
+)
+
+_PACE = ("--pace", "1", "--retry-after-s", "1")
+
+
+def demo(home: Path | None, only: Sequence[str]) -> None:
+    """Materialize every partition of the sample pipelines and show the tables."""
+    settings = project.settings_at(home)
+    console = Console()
+    console.print(
+        "Running on the [bold]emulator[/bold]: its answers are made up by a program from the "
+        "records' words. Nothing is sent to Anthropic and nothing is paid."
+    )
+    with (
+        emulator.beside(settings.home, pace=_PACE) as url,
+        emulator.told(url),
+        progress_to_stderr(),
+        project.instance(settings) as instance,
+    ):
+        definitions = project.definitions(None)
+        reports: list[Report] = []
+        for name in only or pipelines(definitions):
+            report = run_pipeline(definitions, instance, name, (), _partitioned(definitions, name))
+            raise_if_failed(report)
+            reports.append(report)
+    console.print(_summary(reports))
+    _show_rows(console, settings.home, reports)
+    console.print(_where_next(settings.home, reports[0]), soft_wrap=True)
+
+
+def _partitioned(definitions: object, name: str) -> bool:
+    import dagster as dg
+
+    assert isinstance(definitions, dg.Definitions)  # noqa: S101
+    asset = definitions.get_assets_def(dg.AssetKey([name, "results"]))
+    return asset.partitions_def is not None
+
+
+def _summary(reports: Sequence[Report]) -> Table:
+    title = "Every record has one outcome; money is what it would have cost"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("pipeline", no_wrap=True)
+    columns = ("records", "answered", "review", "sent", "reused", "batches")
+    for column in (*columns, "dollars"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for report in reports:
+        counts = [f"{getattr(report, column):,}" for column in columns]
+        table.add_row(report.pipeline, *counts, f"${report.cost_usd or 0:.4f}")
+    return table
+
+
+def _show_rows(console: Console, home: Path, reports: Sequence[Report]) -> None:
+    """A few typed rows of each table, read as an analyst would."""
+    import duckdb
+
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
+        for report in reports:
+            relation = connection.sql(f"SELECT * FROM {report.table} LIMIT 0")
+            own = [name for name in relation.columns if not name.startswith("_")]
+            short = [
+                name
+                for name, kind in zip(relation.columns, relation.types, strict=True)
+                if name in own and str(kind) in ("VARCHAR", "BIGINT", "BOOLEAN")
+            ]
+            shown = [own[0], *[name for name in short if name not in (own[0], "text")][-4:]]
+            listed = ", ".join(f'"{name}"' for name in shown)
+            rows = connection.sql(
+                f"SELECT {listed} FROM {report.table} USING SAMPLE 5 (reservoir, 7)"
+            )
+            console.print(_rows(report.table or report.pipeline, shown, rows.fetchall()))
+
+
+def _rows(title: str, names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, max_width=18, no_wrap=True)
+    for row in rows:
+        table.add_row(*("" if value is None else " ".join(str(value).split()) for value in row))
+    return table
+
+
+def _where_next(home: Path, report: Report) -> str:
+    return (
+        f"\nThe tables are in [bold]{home / 'warehouse.duckdb'}[/bold]. Ask them:\n"
+        f'  python -c "import duckdb; duckdb.connect({str(home / "warehouse.duckdb")!r}, '
+        f"read_only=True).sql('FROM {report.table} LIMIT 5').show()\"\n"
+        "What was sent and what it cost:   batch-etl status\n"
+        "The Dagster UI with an emulator:  batch-etl dev\n"
+        "On Claude:                        ANTHROPIC_API_KEY=... batch-etl run "
+        f"{report.pipeline} --partition KEY"
+    )

@@ -1,0 +1,73 @@
+"""``batch-etl dev``: the Dagster UI, its daemon and the emulator, ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from batch_etl.commands import emulator, project
+from batch_etl.errors import BatchEtlError
+
+_STOP_S = 20.0
+
+
+def dev(home: Path | None, port: int, defs: Path | None) -> None:
+    """Run until Ctrl-C or SIGTERM; then end every process that was started."""
+    settings = project.settings_at(home)
+    on_claude = settings.endpoint == "anthropic"
+    with ExitStack() as stack:
+        if on_claude:
+            click.echo("Endpoint: anthropic. What you materialize is sent to Claude and billed.")
+        else:
+            url = settings.emulator_url
+            if not os.environ.get("BATCH_ETL_EMULATOR_URL"):
+                url = stack.enter_context(emulator.beside(settings.home))
+            stack.enter_context(emulator.told(url))
+            click.echo(f"Endpoint: emulator at {url}. Set BATCH_ETL_ENDPOINT=anthropic for Claude.")
+        process = _dagster(settings_home=str(project.dagster_home(settings)), port=port, defs=defs)
+        click.echo(f"Dagster UI: http://127.0.0.1:{port}   (Ctrl-C ends everything)")
+        _wait(process)
+
+
+def _dagster(settings_home: str, port: int, defs: Path | None) -> subprocess.Popen[bytes]:
+    environ = {**os.environ, "DAGSTER_HOME": settings_home, "PYTHONWARNINGS": "ignore"}
+    module = "batch_etl.definitions"
+    if defs is not None:
+        environ[project.DEFS_FOLDER] = str(defs.absolute())
+        module = "batch_etl.commands.folder_definitions"
+    arguments = ["-m", "dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, *arguments], env=environ, start_new_session=True
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Until Dagster ends by itself, which is an error, or we are told to stop."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        click.echo("stopping ...", err=True)
+        _stop(process)
+        return
+    raise BatchEtlError(f"Dagster ended with exit code {code}; its output is above")
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask Dagster to end its own processes, and end the whole group if it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,114 @@
+"""``batch-etl status``: transforms and batches, as the ledger has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch_etl import environment
+from batch_etl.commands.project import settings_at
+
+_WAITING = ("planned", "submitting", "submitted")
+
+
+def status(home: Path | None, pipeline: str | None, limit: int, *, as_json: bool) -> None:
+    """Print the newest transforms with their batches; nothing is written."""
+    settings = settings_at(home)
+    found = _transforms(settings, pipeline, limit)
+    if as_json:
+        click.echo(json.dumps(found, default=str))
+    elif not found:
+        click.echo(f"no transforms yet in {_place(settings)}")
+    else:
+        _print(found)
+
+
+def _place(settings: environment.Settings) -> str:
+    return "the ledger" if settings.ledger_url else str(settings.home / "ledger.db")
+
+
+def _transforms(
+    settings: environment.Settings, pipeline: str | None, limit: int
+) -> list[dict[str, Any]]:
+    from batch_etl.batches.ledger import Ledger
+
+    path = settings.home / "ledger.db"
+    if settings.ledger_url is None and not path.exists():
+        return []
+    ledger = Ledger(settings.ledger_url or f"sqlite:///{path}")
+    try:
+        return [
+            _described(row, ledger.batches(transform_id=row.id))
+            for row in ledger.transforms(pipeline=pipeline, limit=limit)
+        ]
+    finally:
+        ledger.close()
+
+
+def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
+    known = [batch.cost_pico_usd for batch in batches if batch.status == "collected"]
+    cost = None if None in known else sum(known) / 1e12
+    return {
+        "transform": row.id,
+        "pipeline": row.pipeline,
+        "endpoint": row.endpoint,
+        "partitions": list(row.scope),
+        "status": row.status,
+        "task_version": row.fingerprint[:12],
+        "created_at": row.created_at.isoformat(),
+        "counts": dict(row.counts),
+        "cost_usd": cost,
+        "batches": [
+            {
+                "batch_id": batch.batch_id,
+                "token": batch.id,
+                "attempt": batch.attempt,
+                "status": batch.status,
+                "requests": batch.requests,
+                "submitted_at": batch.submitted_at,
+                "ended_at": batch.ended_at,
+                "outcomes": dict(batch.outcomes or {}),
+                "cost_usd": None if batch.cost_pico_usd is None else batch.cost_pico_usd / 1e12,
+            }
+            for batch in batches
+        ],
+    }
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    for one in found:
+        mark = {"done": "green", "superseded": "bright_black"}.get(one["status"], "yellow")
+        title = f"{one['pipeline']}  {_scope(one['partitions'])}"
+        click.echo(f"{click.style(title, bold=True)}  {click.style(one['status'], fg=mark)}")
+        click.echo(f"  {_facts(one)}")
+        for batch in one["batches"]:
+            if batch["status"] in _WAITING:
+                click.echo(f"  {_waiting(batch)}")
+
+
+def _facts(one: dict[str, Any]) -> str:
+    counts = one["counts"]
+    asked = ", ".join(
+        f"{counts[name]:,} {name}" for name in ("records", "sent", "reused") if name in counts
+    )
+    cost = "cost unknown" if one["cost_usd"] is None else f"${one['cost_usd']:.6f}"
+    would = "would have cost " if one["endpoint"] == "emulator" and one["cost_usd"] else ""
+    batches = f"{len(one['batches'])} batch(es)"
+    facts = [one["transform"], one["endpoint"], asked, batches, would + cost]
+    return "  ".join(filter(None, facts))
+
+
+def _waiting(batch: dict[str, Any]) -> str:
+    name = batch["batch_id"] or batch["token"]
+    return f"{name} {batch['status']}, {batch['requests']:,} requests, attempt {batch['attempt']}"
+
+
+def _scope(partitions: list[str | None]) -> str:
+    if partitions == [None]:
+        return "all"
+    if len(partitions) == 1:
+        return str(partitions[0])
+    return f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
