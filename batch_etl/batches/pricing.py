@@ -6,10 +6,8 @@ Prices are layered; the first layer that knows the model on that day decides:
     2. published    the rows of claude-batches-api.md section 11 that the package lacks or has wrong
     3. genai-prices the package's bundled data (never its auto-update, never the network)
 
-The package selects a batch price by ``price_context={"processing": "batch"}``; ``service_tier`` is
-no key of its variants, which is why a ``batch`` tier changes nothing there. Its variants begin on
-2026-10-14; before that day, and for models without one, the batch price is half of the standard
-price in every column (section 11). ``ModelRates.basis`` says which it was.
+``price_overrides`` reads the first layer and holds what all of them speak in, dollars per million
+tokens; ``prices_published`` is the other two. ``ModelRates.basis`` says which it was.
 
 Rates are whole pico-dollars (1e-12 $) a token: $1/MTok is 1,000,000. Every published price, halved,
 is whole; so is ``inference_geo: us`` (times 1.1) on every published price. A rate that is not whole
@@ -22,23 +20,33 @@ band's threshold are billed at that band's rates. Web search and other per-use f
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Literal, cast
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from batch_etl.batches.models import real_name
-from batch_etl.errors import ConfigError
-from batch_etl.strict import unknown_key
+from batch_etl.batches.price_overrides import Basis, Price, PriceOverrides, Tariff
+from batch_etl.batches.prices_published import BATCH_FACTOR, PUBLISHED, packaged
 
-if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, ModelPrice
+__all__ = [
+    "PICO_USD",
+    "ModelRates",
+    "PriceList",
+    "PriceOverrides",
+    "Rates",
+    "Usage",
+    "UsageColumns",
+    "bound_usd",
+    "cost_pico",
+    "cost_pico_usd",
+    "cost_usd",
+    "usd",
+]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -46,7 +54,6 @@ PICO_USD = 10**12
 """Pico-dollars in a dollar."""
 
 _PICO_USD_PER_MTOK_USD = 10**6
-_BATCH_FACTOR = Decimal("0.5")
 _GEO_FACTORS = {
     None: Decimal(1),
     "not_available": Decimal(1),
@@ -54,14 +61,6 @@ _GEO_FACTORS = {
     "us": Decimal("1.1"),
 }
 """Section 11; ``not_available`` is what replies say where the setting does not apply."""
-
-Basis = Literal[
-    "override",
-    "published table",
-    "genai-prices batch variant",
-    "half of genai-prices standard",
-    "genai-prices standard",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,193 +209,6 @@ def bound_usd(
     return usd(per_input * input_tokens + band.output_pico_usd * max_tokens)
 
 
-# Prices as people write them: dollars per million tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Dollars per million tokens of each kind."""
-
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal
-    cache_write_5m: Decimal
-    cache_write_1h: Decimal
-
-    def times(self, factor: Decimal) -> Price:
-        return Price(*(getattr(self, field.name) * factor for field in fields(self)))
-
-    def rates(self) -> Rates:
-        return Rates(*(_whole_pico(getattr(self, field.name)) for field in fields(self)))
-
-
-def _whole_pico(usd_per_mtok: Decimal) -> int:
-    pico = usd_per_mtok * _PICO_USD_PER_MTOK_USD
-    return int(pico.to_integral_value(ROUND_HALF_EVEN))
-
-
-@dataclass(frozen=True, slots=True)
-class _Tariff:
-    """A price with its band, before it becomes rates."""
-
-    basis: Basis
-    base: Price
-    long_prompt: Price | None = None
-    above_tokens: int = 0
-
-    def rates(self, model: str, factor: Decimal) -> ModelRates:
-        long_prompt = self.long_prompt.times(factor).rates() if self.long_prompt else None
-        base = self.base.times(factor).rates()
-        return ModelRates(model, self.basis, base, long_prompt, self.above_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class PriceOverride:
-    """One dated price: valid from the start of ``since`` up to the start of ``until``, UTC."""
-
-    model: str
-    """A model's name; ``*`` and ``?`` match as in file names."""
-    kind: Literal["standard", "batch"]
-    """What the prices are; a batch costs half of a standard price."""
-    base: Price
-    since: date | None = None
-    until: date | None = None
-    long_prompt: Price | None = None
-    above_tokens: int = 0
-
-    def matches(self, model: str, on: date) -> bool:
-        if not fnmatch.fnmatchcase(model, self.model):
-            return False
-        return (self.since is None or self.since <= on) and (self.until is None or on < self.until)
-
-
-@dataclass(frozen=True, slots=True)
-class PriceOverrides:
-    """Dated prices in the user's order; of those that match, the last counts."""
-
-    entries: tuple[PriceOverride, ...] = ()
-
-    @classmethod
-    def load(cls, entries: object, where: str) -> PriceOverrides:
-        """Read the YAML list; raises :class:`ConfigError` led by ``where`` and the entry's place.
-
-        ::
-
-            - model: claude-haiku-5-5        # or a glob: claude-haiku-*
-              from: 2026-12-01               # optional, inclusive, UTC
-              until: 2027-01-01              # optional, exclusive
-              standard:                      # $/MTok, halved for batches; or batch: as billed
-                {input: 0.10, output: 0.50, cache_read: 0.01,
-                 cache_write_5m: 0.125, cache_write_1h: 0.20}
-              long_prompt:                   # optional: all tokens of longer prompts
-                {above_tokens: 100000, input: 0.50, ...}
-        """
-        if entries is None:
-            return cls()
-        if not isinstance(entries, Sequence) or isinstance(entries, str):
-            raise ConfigError(f"{where}: must be a list of prices, each with model and batch")
-        listed = cast("Sequence[object]", entries)
-        return cls(tuple(_override(entry, f"{where}[{i}]") for i, entry in enumerate(listed)))
-
-    def find(self, model: str, on: date) -> PriceOverride | None:
-        return next((e for e in reversed(self.entries) if e.matches(model, on)), None)
-
-
-_COLUMNS = tuple(field.name for field in fields(Price))
-
-
-def _override(entry: object, where: str) -> PriceOverride:
-    values = _mapping(entry, where)
-    _refuse_unknown(values, ("model", "from", "until", "standard", "batch", "long_prompt"), where)
-    model = values.get("model")
-    if not isinstance(model, str) or not model:
-        raise ConfigError(f"{where}.model: name a model or a glob such as claude-haiku-*")
-    if ("standard" in values) == ("batch" in values):
-        raise ConfigError(f"{where}: give either standard (halved for batches) or batch prices")
-    kind: Literal["standard", "batch"] = "standard" if "standard" in values else "batch"
-    since, until = _day(values, "from", where), _day(values, "until", where)
-    if since and until and since >= until:
-        raise ConfigError(f"{where}.until: {until} is not after from ({since})")
-    base = _price(values[kind], f"{where}.{kind}")
-    if "long_prompt" not in values:
-        return PriceOverride(model, kind, base, since, until)
-    above, long_prompt = _long_prompt(values["long_prompt"], f"{where}.long_prompt")
-    return PriceOverride(model, kind, base, since, until, long_prompt, above)
-
-
-def _long_prompt(value: object, where: str) -> tuple[int, Price]:
-    values = dict(_mapping(value, where))
-    above = values.pop("above_tokens", None)
-    if not isinstance(above, int) or isinstance(above, bool) or above < 1:
-        raise ConfigError(f"{where}.above_tokens: a whole number of tokens, not {above!r}")
-    return above, _price(values, where)
-
-
-def _price(value: object, where: str) -> Price:
-    values = _mapping(value, where)
-    _refuse_unknown(values, _COLUMNS, where)
-    missing = [column for column in _COLUMNS if column not in values]
-    if missing:
-        raise ConfigError(
-            f"{where}: {', '.join(missing)} missing; prices differ by model and are not derived"
-        )
-    return Price(*(_usd_per_mtok(values[name], f"{where}.{name}") for name in _COLUMNS))
-
-
-def _usd_per_mtok(value: object, where: str) -> Decimal:
-    try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
-            raise InvalidOperation
-        price = Decimal(str(value))
-    except InvalidOperation:
-        raise ConfigError(f"{where}: {value!r} is not a number of dollars per MTok") from None
-    if not price.is_finite() or not 0 <= price <= 1_000_000:
-        raise ConfigError(f"{where}: {value!r} is no price; give dollars per million tokens")
-    return price
-
-
-def _day(values: Mapping[str, Any], key: str, where: str) -> date | None:
-    value = values.get(key)
-    if isinstance(value, datetime):
-        raise ConfigError(f"{where}.{key}: {value} has a time; prices change at midnight UTC")
-    if value is None or isinstance(value, date):
-        return value
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where}.{key}: {value!r} is not a date like 2026-12-01") from None
-
-
-def _mapping(value: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: must be a mapping, not {type(value).__name__}")
-    return cast("Mapping[str, Any]", value)
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{where}: {unknown_key(str(key), set(known))}")
-
-
-# The three layers
-
-
-def _published(model: str, prices: str, until: date | None = None) -> PriceOverride:
-    price = Price(*map(Decimal, prices.split()))
-    return PriceOverride(model, "standard", price, until=until)
-
-
-PUBLISHED = PriceOverrides(
-    (
-        _published("claude-mythos-5", "10 50 1.00 12.5 20"),
-        _published("claude-mythos-5-1", "10 50 0.25 12.5 20"),
-        _published("claude-sonnet-5-5", "2 10 0.20 2.5 4", until=date(2026, 10, 7)),
-    )
-)
-"""Rows of section 11 that genai-prices 0.2.3 lacks, or has for later days only."""
-
-
 class PriceList:
     """Prices by model and day; lookups are remembered."""
 
@@ -436,11 +248,11 @@ class PriceList:
             entry = layer.find(model, on)
             if entry is not None and not (kind == "standard" and entry.kind == "batch"):
                 halved = kind == "batch" and entry.kind == "standard"
-                factor = (_BATCH_FACTOR if halved else Decimal(1)) * _GEO_FACTORS[geo]
-                tariff = _Tariff(basis, entry.base, entry.long_prompt, entry.above_tokens)
-                return tariff.rates(model, factor)
-        tariff = _packaged(model, on, kind)
-        return tariff.rates(model, _GEO_FACTORS[geo]) if tariff else None
+                factor = (BATCH_FACTOR if halved else Decimal(1)) * _GEO_FACTORS[geo]
+                tariff = Tariff(basis, entry.base, entry.long_prompt, entry.above_tokens)
+                return _model_rates(model, tariff.times(factor))
+        tariff = packaged(model, on, kind)
+        return _model_rates(model, tariff.times(_GEO_FACTORS[geo])) if tariff else None
 
 
 def _utc_day(at: datetime) -> date:
@@ -449,63 +261,15 @@ def _utc_day(at: datetime) -> date:
     return at.astimezone(UTC).date()
 
 
-_PACKAGE_KEYS: dict[str, tuple[str, ...]] = {
-    "input": ("input_mtok",),
-    "output": ("output_mtok",),
-    "cache_read": ("cache_read_mtok",),
-    "cache_write_5m": ("cache_write_5m_mtok", "cache_write_mtok"),
-    "cache_write_1h": ("cache_write_1h_mtok",),
-}
+def _model_rates(model: str, tariff: Tariff) -> ModelRates:
+    long_prompt = _rates(tariff.long_prompt) if tariff.long_prompt else None
+    return ModelRates(model, tariff.basis, _rates(tariff.base), long_prompt, tariff.above_tokens)
 
 
-def _packaged(model: str, on: date, kind: Literal["standard", "batch"]) -> _Tariff | None:
-    """The package's price, None when it does not know the model or one of the five columns."""
-    info = _find_packaged(model)
-    if info is None:
-        return None
-    moment = datetime(on.year, on.month, on.day, tzinfo=UTC)
-    standard = info.get_prices(moment)
-    if kind == "standard":
-        return _tariff("genai-prices standard", standard)
-    batch = info.get_prices(moment, {"processing": "batch"})
-    if all(_amounts(batch, name) != _amounts(standard, name) for name in _COLUMNS):
-        return _tariff("genai-prices batch variant", batch)
-    tariff = _tariff("half of genai-prices standard", standard)
-    return tariff and _halved(tariff)
+def _rates(price: Price) -> Rates:
+    return Rates(*(_whole_pico(getattr(price, field.name)) for field in fields(price)))
 
 
-def _halved(tariff: _Tariff) -> _Tariff:
-    long_prompt = tariff.long_prompt.times(_BATCH_FACTOR) if tariff.long_prompt else None
-    return _Tariff(tariff.basis, tariff.base.times(_BATCH_FACTOR), long_prompt, tariff.above_tokens)
-
-
-def _find_packaged(model: str) -> ModelInfo | None:
-    from genai_prices.data import providers  # here: it is a second of importing
-
-    anthropic = next(provider for provider in providers if provider.id == "anthropic")
-    return anthropic.find_model(model)
-
-
-def _tariff(basis: Basis, price: ModelPrice) -> _Tariff | None:
-    amounts = {name: _amounts(price, name) for name in _COLUMNS}
-    if any(amount is None for amount in amounts.values()):
-        return None
-    known = cast("dict[str, tuple[Decimal, int, Decimal]]", amounts)
-    base = Price(**{name: amount[0] for name, amount in known.items()})
-    above = max(amount[1] for amount in known.values())
-    if not above:
-        return _Tariff(basis, base)
-    return _Tariff(basis, base, Price(**{n: amount[2] for n, amount in known.items()}), above)
-
-
-def _amounts(price: ModelPrice, column: str) -> tuple[Decimal, int, Decimal] | None:
-    """A column's base price, its tier's threshold (0: none) and its price above that."""
-    from genai_prices.types import TieredPrices
-
-    found = (getattr(price, key) for key in _PACKAGE_KEYS[column])
-    value: Any = next((amount for amount in found if amount is not None), None)
-    if isinstance(value, TieredPrices):
-        if len(value.tiers) != 1:
-            return None
-        return value.base, value.tiers[0].start, value.tiers[0].price
-    return None if value is None else (value, 0, value)
+def _whole_pico(usd_per_mtok: Decimal) -> int:
+    pico = usd_per_mtok * _PICO_USD_PER_MTOK_USD
+    return int(pico.to_integral_value(ROUND_HALF_EVEN))
