@@ -24,6 +24,11 @@ _HOME = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of all state, instead of BATCH_ETL_HOME (default: data).",
 )
+_DEFS = click.option(
+    "--defs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with your own pipelines' YAML, instead of the ready ones.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
@@ -46,11 +51,7 @@ def demo(home: Path | None, pipelines: tuple[str, ...]) -> None:
 @cli.command()
 @_HOME
 @click.option("--port", default=3000, show_default=True, help="Port of the Dagster UI.")
-@click.option(
-    "--defs",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with your own pipelines' YAML, instead of the ready ones.",
-)
+@_DEFS
 def dev(home: Path | None, port: int, defs: Path | None) -> None:
     """Start the Dagster UI with the emulator; Ctrl-C ends both.
 
@@ -66,11 +67,7 @@ def dev(home: Path | None, port: int, defs: Path | None) -> None:
 @_HOME
 @click.option("--partition", "partitions", multiple=True, help="A partition key; repeatable.")
 @click.option("--all-partitions", is_flag=True, help="All partitions that there are by now.")
-@click.option(
-    "--defs",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with your own pipelines' YAML, instead of the ready ones.",
-)
+@_DEFS
 @_JSON
 def run(
     pipeline: str,
@@ -114,12 +111,13 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 @cli.command()
 @_HOME
+@_DEFS
 @_JSON
-def doctor(home: Path | None, as_json: bool) -> None:
+def doctor(home: Path | None, defs: Path | None, as_json: bool) -> None:
     """Check settings, key, endpoint, disk and versions; exit 1 if something is wrong."""
     from batch_etl.commands.doctor import doctor as command
 
-    command(home, as_json=as_json)
+    command(home, defs, as_json=as_json)
 
 
 def main() -> None:

@@ -42,6 +42,11 @@ NO_ENDPOINT = (
     "to try everything without a key on the emulator (its answers are made up by a program)"
 )
 
+NO_KEY = (
+    "BATCH_ETL_ENDPOINT=anthropic needs a key: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN), or "
+    "choose BATCH_ETL_ENDPOINT=emulator"
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -65,6 +70,14 @@ class Settings:
     def chosen(self) -> EndpointChoice | None:
         """The endpoint chosen by name, or by there being a key."""
         return self.endpoint or ("anthropic" if self.has_key else None)
+
+    def require_endpoint(self) -> EndpointChoice:
+        """The endpoint chosen; ``ConfigError`` where there is none, or no key for it."""
+        if self.chosen is None:
+            raise ConfigError(NO_ENDPOINT)
+        if self.chosen == "anthropic" and not self.has_key:
+            raise ConfigError(NO_KEY)
+        return self.chosen
 
 
 def read(environ: Mapping[str, str] | None = None) -> Settings:

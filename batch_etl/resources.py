@@ -100,10 +100,7 @@ class EndpointResource(dg.ConfigurableResource[Any]):
 
     def _claude(self) -> Client:
         if not (self.api_key or self.auth_token):
-            raise ConfigError(
-                "BATCH_ETL_ENDPOINT=anthropic needs a key: set ANTHROPIC_API_KEY (or "
-                "ANTHROPIC_AUTH_TOKEN), or choose BATCH_ETL_ENDPOINT=emulator"
-            )
+            raise ConfigError(environment.NO_KEY)
         return Client(
             self.base_url,
             api_key=self.api_key or self.auth_token,

@@ -74,7 +74,7 @@ CHUNK_BYTES = 2**18
 """Results come in chunks of this size, but for the last."""
 
 PAGE_BATCHES = 1000
-"""The largest page of the list call (claude-batches-api.md, section 2)."""
+"""The largest page of the list call (docs/batches-api.md, section 2)."""
 
 SMALL_REPLY_TIMEOUT_S = 60.0
 """The longest silence before a small reply; creates and results have the whole read timeout."""

@@ -1,6 +1,6 @@
 """Enum values in the schema's casing, whatever casing the answer has. Pure.
 
-The API does not promise the casing of enum values (claude-batches-api.md section 5): a schema that
+The API does not promise the casing of enum values (docs/batches-api.md, section 5): a schema that
 lists ``Red`` may be answered with ``red``. A string that meets exactly one of its place's literals
 but for case is given that literal; where two literals differ only in case, nothing is guessed.
 All alternatives of ``anyOf``, ``oneOf`` and ``allOf`` count together: which one was meant is for

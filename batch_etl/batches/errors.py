@@ -120,7 +120,7 @@ class ApiError(BatchEtlError):
 class ErrorReply(ApiError):
     """The API answered with an error.
 
-    ``error_type``, ``error_code`` and ``message`` are the vendor's (claude-batches-api.md,
+    ``error_type``, ``error_code`` and ``message`` are the vendor's (docs/batches-api.md,
     section 3); ``retry_after_s`` is its ``retry-after``. ``should_retry`` is its
     ``x-should-retry``, which outweighs what the status alone would say.
     """
@@ -308,8 +308,9 @@ class Interrupted(ApiError):
     ) -> None:
         self.received_bytes = received_bytes
         got = "" if received_bytes is None else f" after {received_bytes:,} bytes of the reply"
+        why = reason.rstrip(".")
         super().__init__(
-            f"{call} was interrupted{got}: {reason}.{_traced(request_id)} It is worth another try.",
+            f"{call} was interrupted{got}: {why}.{_traced(request_id)} It is worth another try.",
             call=call,
             request_id=request_id,
         )
@@ -351,7 +352,8 @@ class RenderError(BatchEtlError):
         self.where = where
         self.record_id = record_id
         record = f", record {record_id!r}" if record_id is not None else ""
-        super().__init__(f"{where}{record}: {problem}. Correct the prompt, or add the field.")
+        stop = "" if problem.endswith((".", "?", "!")) else "."
+        super().__init__(f"{where}{record}: {problem}{stop} Correct the prompt, or add the field.")
 
 
 class LedgerError(BatchEtlError):

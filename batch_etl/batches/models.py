@@ -1,8 +1,8 @@
 """Facts about Claude models, and which parameters each would refuse.
 
-Facts are those of claude-batches-api.md (November 2026): section 12 for ids, aliases, limits and
-retirement, section 5 for what breaks. Three thinking rules are sharper than section 5 and come from
-the API's errors page as quoted by third parties (September 2026): ``enabled`` is refused from 4.7
+Facts are those of docs/batches-api.md (November 2026): section 12 for ids, aliases, limits and
+retirement, section 5 for what breaks. Its three rules for thinking come from the API's errors page
+as quoted by third parties (September 2026) and are the least sure: ``enabled`` is refused from 4.7
 on, ``adaptive`` up to 4.5, ``disabled`` on Opus 5.5, Fable and Mythos 5 and 5.1.
 
 A model that is not listed is not an error here: the API may know more models than we do. Everything

@@ -5,7 +5,7 @@ is done at the first look-up. The package selects a batch price by
 ``price_context={"processing": "batch"}``; ``service_tier`` is no key of its variants, which is why
 a ``batch`` tier changes nothing there. Its variants begin on 2026-10-14; before that day, and for
 models without one, the batch price is half of the standard price in every column
-(claude-batches-api.md section 11).
+(docs/batches-api.md, section 11).
 
 A model whose price lacks one of the five columns, or has more than one band, has no price here:
 unknown is better than wrong.

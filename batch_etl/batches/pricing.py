@@ -3,7 +3,7 @@
 Prices are layered; the first layer that knows the model on that day decides:
 
     1. overrides    dated entries from the user's YAML, the last that matches first
-    2. published    the rows of claude-batches-api.md section 11 that the package lacks or has wrong
+    2. published    the rows of docs/batches-api.md, section 11 that the package lacks or has wrong
     3. genai-prices the package's bundled data (never its auto-update, never the network)
 
 ``price_overrides`` reads the first layer and holds what all of them speak in, dollars per million

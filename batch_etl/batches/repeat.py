@@ -3,7 +3,7 @@
 A ``transient`` error is tried up to ``max_tries`` times, after the server's ``retry-after`` (at
 most ``LONGEST_WAIT_S``) or a doubling pause, both with jitter. A 404 is waited out for as long as
 the caller says that it should pass: a batch just created, and results of one just ended, may be
-absent for a moment (claude-batches-api.md, section 9). That the 404 carries ``x-should-retry:
+absent for a moment (docs/batches-api.md, section 9). That the 404 carries ``x-should-retry:
 false`` does not matter then, because results before the end carry the same.
 
 The loop is tenacity's rather than stamina's, because its sleep is an argument: a test counts the

@@ -5,7 +5,7 @@ A reply is judged in this order: a redirect is an error; an error status becomes
 plain JSON without an envelope (the edge's 413) or as HTML (a 502 page); any other answer without
 the API's envelope comes from something that is not the API.
 
-Vendor facts: claude-batches-api.md, sections 2 (headers), 3 (error envelope) and 8 (waits).
+Vendor facts: docs/batches-api.md, sections 2 (headers), 3 (error envelope) and 8 (waits).
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ _TELLING = {408, 413, 429}
 """Statuses that an edge or a gateway sends in its own words, and that mean the same there."""
 
 _SPEND_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
-_SPEND_WORDS = "You have reached your specified API usage limits"
+_SPEND_WORDS = (
+    "You have reached your specified API usage limits",
+    "You have reached your specified workspace API usage limits",
+)
 
 
 def _kind(status: int) -> type[ErrorReply]:

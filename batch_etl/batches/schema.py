@@ -7,7 +7,7 @@
 
 The API's grammar knows types, enums, ``anyOf``, ``required`` and a few string formats; it wants
 ``additionalProperties: false`` on every object and knows no recursion, no lengths, no ranges, no
-patterns (claude-batches-api.md section 5; the keyword list is that of the structured-outputs page,
+patterns (docs/batches-api.md, section 5; the keyword list is that of the structured-outputs page,
 read through third parties, and of the SDK's own transform). A keyword it does not know is *moved*:
 left out of ``api``, told to the model at the end of the description ("(at most 80 characters)"),
 and still enforced here. What can neither be sent nor moved is refused at load, by JSON pointer.

@@ -5,7 +5,7 @@
     annotation  says something to people; no constraint
     refused     the API does not take it and it cannot be told in words; the value says what to do
 
-The list of what the API's grammar takes is that of claude-batches-api.md section 5. Where one
+The list of what the API's grammar takes is that of docs/batches-api.md, section 5. Where one
 keyword is both (``format``, ``minItems``), its value decides: see ``schema_forms``. A keyword in
 none of these tables is unknown, and refused at load.
 """

@@ -1,6 +1,6 @@
 """What goes over the wire: the API's objects, and where they go. Pure.
 
-Vendor facts: claude-batches-api.md, sections 2 and 3 (the SDK's types; recorded replies). The
+Vendor facts: docs/batches-api.md, sections 2 and 3 (the SDK's types; recorded replies). The
 vendor's words stay the vendor's; unknown fields are ignored, unknown statuses are kept, and times
 are read with ``Z`` as with ``+00:00``. Only ``processing_status == "ended"`` says that a batch has
 ended: ``request_counts`` may stand still until then, and no progress can be read from them.

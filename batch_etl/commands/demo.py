@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,12 +99,22 @@ def _rows(title: str, names: Sequence[str], rows: Sequence[tuple[object, ...]]) 
 
 
 def _where_next(home: Path, report: Report) -> str:
+    """Commands that work as they are printed, in the folder in which the demo was started."""
+    here = Path.cwd()
+    command, python = (_from(here, Path(path)) for path in (sys.argv[0], sys.executable))
+    at = "" if home == here / "data" else f" --home {_from(here, home)}"
+    warehouse = _from(here, home / "warehouse.duckdb")
     return (
-        f"\nThe tables are in [bold]{home / 'warehouse.duckdb'}[/bold]. Ask them:\n"
-        f'  python -c "import duckdb; duckdb.connect({str(home / "warehouse.duckdb")!r}, '
+        f"\nThe tables are in [bold]{warehouse}[/bold]. Ask them:\n"
+        f'  {python} -c "import duckdb; duckdb.connect({warehouse!r}, '
         f"read_only=True).sql('FROM {report.table} LIMIT 5').show()\"\n"
-        "What was sent and what it cost:   batch-etl status\n"
-        "The Dagster UI with an emulator:  batch-etl dev\n"
-        "On Claude:                        ANTHROPIC_API_KEY=... batch-etl run "
-        f"{report.pipeline} --partition KEY"
+        f"What was sent and what it cost:   {command} status{at}\n"
+        f"The Dagster UI with an emulator:  {command} dev{at}\n"
+        f"On Claude:                        ANTHROPIC_API_KEY=... {command} run "
+        f"{report.pipeline}{at} --partition KEY"
     )
+
+
+def _from(here: Path, path: Path) -> str:
+    """A path as one would type it in ``here``."""
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

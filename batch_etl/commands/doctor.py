@@ -33,7 +33,7 @@ class Finding:
     detail: str
 
 
-def doctor(home: Path | None, *, as_json: bool) -> None:
+def doctor(home: Path | None, defs: Path | None, *, as_json: bool) -> None:
     """Run all checks and print them; exits with 1 if one failed."""
     settings = settings_at(home)
     checks: tuple[Callable[[environment.Settings], Finding], ...] = (
@@ -44,9 +44,8 @@ def doctor(home: Path | None, *, as_json: bool) -> None:
         _reachable,
         _ledger,
         _warehouse,
-        _pipelines,
     )
-    findings = [check(settings) for check in checks]
+    findings = [*(check(settings) for check in checks), _pipelines(defs)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -146,11 +145,11 @@ def _warehouse(settings: environment.Settings) -> Finding:
     return Finding("warehouse", "ok", f"{path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _pipelines(settings: environment.Settings) -> Finding:  # noqa: ARG001
+def _pipelines(folder: Path | None) -> Finding:
     from batch_etl.commands.run import pipelines
 
     try:
-        names = pipelines(definitions(None))
+        names = pipelines(definitions(folder))
     except ConfigError as error:
         return Finding("pipelines", "fail", str(error))
     return Finding("pipelines", "ok", ", ".join(names))

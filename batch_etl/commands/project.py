@@ -40,8 +40,6 @@ def definitions(folder: Path | None) -> dg.Definitions:
     import dagster as dg
     from dagster.components.core.component_tree import ComponentTreeException
 
-    from batch_etl.resources import from_settings
-
     for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=category)  # Dagster's talk with its developers
     try:
@@ -49,14 +47,24 @@ def definitions(folder: Path | None) -> dg.Definitions:
             from batch_etl.definitions import defs
 
             return defs()
-        loaded = _of_folder(folder.absolute())
+        return _complete(_of_folder(folder.absolute()))
     except (dg.DagsterError, ComponentTreeException, yaml.YAMLError, ValueError) as error:
         raise ConfigError(_root_cause(error)) from error
+
+
+def _complete(loaded: dg.Definitions) -> dg.Definitions:
+    """The same definitions with the resources they lack; resolved once, to find all errors."""
+    import dagster as dg
+
+    from batch_etl.resources import from_settings
+
     resources = {**from_settings(environment.read()), **(loaded.resources or {})}
-    return dg.Definitions.merge(
+    whole = dg.Definitions.merge(
         dg.Definitions(assets=loaded.assets, asset_checks=loaded.asset_checks, jobs=loaded.jobs),
         dg.Definitions(schedules=loaded.schedules, sensors=loaded.sensors, resources=resources),
     )
+    whole.resolve_asset_graph()
+    return whole
 
 
 def _of_folder(folder: Path) -> dg.Definitions:

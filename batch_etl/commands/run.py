@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_etl import environment
 from batch_etl.commands import emulator, project
 from batch_etl.errors import BatchEtlError, ConfigError
 from batch_etl.strict import did_you_mean
@@ -58,8 +57,7 @@ def run(
 ) -> None:
     """Run and tell; exits with 1 when any record has no terminal state."""
     settings = project.settings_at(home)
-    if settings.chosen is None:
-        raise ConfigError(environment.NO_ENDPOINT)
+    settings.require_endpoint()
     with emulator.if_needed(settings):
         settings = project.settings_at(None)
         definitions = project.definitions(defs)

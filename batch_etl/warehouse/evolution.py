@@ -23,7 +23,7 @@ from batch_etl.warehouse.columns import Column, Role
 from batch_etl.warehouse.sql import comma, identifier, literal, qualified
 from batch_etl.warehouse.types import VARCHAR, DuckType, merged_answer, merged_record, parse
 
-ChangeKind = Literal["created", "added", "widened", "set_aside", "renamed", "retired"]
+ChangeKind = Literal["created", "added", "widened", "set_aside", "renamed", "retired", "replaced"]
 
 
 @dataclass(frozen=True)

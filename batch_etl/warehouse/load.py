@@ -128,6 +128,7 @@ class Load:
             raise WarehouseError(
                 f"{files}: {inserted} rows were made of {counts.rows} records; nothing was kept."
             )
+        self._leave_no_twins(files, columns[0])
         self._remember(files, digest, counts, misfits)
         return PartitionReport(
             files.partition, counts.rows, counts.answered, counts.review, misfits, examples
@@ -205,12 +206,39 @@ class Load:
         )[0]
 
     def _delete(self, files: Files) -> None:
-        if files.partition is None:
-            self._connection.execute(f"DELETE FROM {self._table.sql} WHERE _partition IS NULL")
-        else:
+        """Make room: for a partition its own rows, for the only partition all rows."""
+        if files.partition is not None:
+            where = "_partition = ?"
             self._connection.execute(
-                f"DELETE FROM {self._table.sql} WHERE _partition = ?", [files.partition]
+                f"DELETE FROM {self._table.sql} WHERE {where}", [files.partition]
             )
+            return
+        self._connection.execute(f"DELETE FROM {self._table.sql} WHERE _partition IS NULL")
+        self._forget(f"DELETE FROM {self._table.sql}", "the pipeline has no partitions any more")
+
+    def _leave_no_twins(self, files: Files, id_column: Column) -> None:
+        """Records that were loaded before the pipeline had partitions have moved into one."""
+        if files.partition is None:
+            return
+        name = identifier(id_column.name)
+        self._forget(
+            f"DELETE FROM {self._table.sql} WHERE _partition IS NULL AND {name} IN "
+            f"(SELECT {name} FROM {self._table.sql} WHERE _partition IS NOT NULL)",
+            "loaded before the pipeline had partitions",
+        )
+
+    def _forget(self, delete: str, why: str) -> None:
+        """Delete rows that another cut of the records left behind, and say so."""
+        gone = one(self._connection, delete)[0]
+        if not gone:
+            return
+        self._table.changes.append(Change("replaced", "_partition", f"{gone} rows, {why}"))
+        self._connection.execute(
+            "DELETE FROM _batch_etl.loads l WHERE schema_name = ? AND table_name = ? "
+            f"AND NOT EXISTS (FROM {self._table.sql} t "
+            "WHERE t._partition IS NOT DISTINCT FROM l.partition)",
+            [self._table.schema, self._table.name],
+        )
 
     def _remember(self, files: Files, digest: str, counts: Counts, misfits: int) -> None:
         key = [self._table.schema, self._table.name, files.partition]

@@ -30,7 +30,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 BEFORE_BATCH_VARIANTS = datetime(2026, 10, 8, tzinfo=UTC)
 COLUMNS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
-# claude-batches-api.md section 11: in, out, 5m write, 1h write, cache read; batch in / out
+# docs/batches-api.md, section 11: in, out, 5m write, 1h write, cache read; batch in / out
 TABLE = [
     ("claude-fable-5-2", "8 40 10 16 0.20", "4 20"),
     ("claude-mythos-5-2", "8 40 10 16 0.20", "4 20"),

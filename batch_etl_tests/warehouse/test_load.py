@@ -242,13 +242,13 @@ def test_only_the_partition_whose_files_changed_is_replaced(
     assert found == [("d1", "more"), ("d1", "new"), ("d2", "kept")]
 
 
-def test_no_partition_is_a_partition_of_its_own(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_the_only_partition_is_replaced_like_any_other(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
     table = spec(schema(v=STRING))
-    warehouse.load(table, "anthropic", [partition(tmp_path, "d1", [{"v": "d1"}])])
     for text in ("a", "b"):
         warehouse.load(table, "anthropic", [partition(tmp_path, None, [{"v": text}])])
-    found = rows(warehouse, "SELECT _partition, v FROM t ORDER BY v")
-    assert found == [(None, "b"), ("d1", "d1")]
+    assert rows(warehouse, "SELECT _partition, v FROM t") == [(None, "b")]
 
 
 def test_an_empty_partition_is_loaded_and_remembered(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -461,3 +461,38 @@ def test_two_hundred_thousand_rows_are_loaded_in_small_memory(tmp_path: Path) ->
     assert rows(warehouse, "SELECT count(*) FROM t WHERE v = id AND body = 'text ' || id") == [
         (count,)
     ]
+
+
+def test_a_pipeline_that_gets_partitions_later_keeps_one_row_a_record(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    whole = partition(tmp_path, None, ["1", "2", "3"])
+    warehouse.load(spec(), "anthropic", [whole])
+    part = partition(tmp_path, "d1", ["1", "2"])
+    report = warehouse.load(spec(), "anthropic", [part])
+    assert kinds(report) == [("replaced", "_partition")]
+    assert rows(warehouse, "SELECT id, _partition FROM t ORDER BY id") == [
+        ("r0", "d1"),
+        ("r1", "d1"),
+        ("r2", None),
+    ]
+    assert warehouse.load(spec(), "anthropic", [part]).unchanged
+
+
+def test_a_pipeline_that_loses_its_partitions_keeps_one_row_a_record(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    days = [partition(tmp_path, day, ["1", "2"]) for day in ("d1", "d2")]
+    warehouse.load(spec(), "anthropic", days)
+    whole = partition(tmp_path, None, ["1", "2", "3"])
+    report = warehouse.load(spec(), "anthropic", [whole])
+    assert [str(change) for change in report.changes] == [
+        "replaced _partition: 4 rows, the pipeline has no partitions any more"
+    ]
+    assert rows(warehouse, "SELECT id, _partition FROM t ORDER BY id") == [
+        ("r0", None),
+        ("r1", None),
+        ("r2", None),
+    ]
+    assert warehouse.load(spec(), "anthropic", [whole]).unchanged
+    assert not warehouse.load(spec(), "anthropic", days).unchanged
