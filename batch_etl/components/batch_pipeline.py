@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import dagster as dg
 import pydantic
@@ -53,33 +53,42 @@ class Table(Strict):
     )
 
 
-def _as_is(kind: Any, description: str) -> dg.Resolver:
-    """A field that is validated as ``kind`` and not touched by Dagster's templates."""
-    return dg.Resolver(
-        lambda _context, value: value,
-        model_field_type=kind,
-        description=description,
-        inject_before_resolve=False,
-    )
-
-
-class BatchPipeline(dg.Component, dg.Model, dg.Resolvable):
+class BatchPipeline(dg.Component, Strict):
     """One question to Claude for each record of a source, at the batch price, into DuckDB."""
 
-    name: Annotated[str, _as_is(str, "Asset group and table name.")]
-    source: Annotated[Any, _as_is(FilesSource, "Where the records come from.")]
-    task: Annotated[Any, _as_is(Task, "What is asked of each record.")]
-    partitions: Annotated[
-        Any, _as_is(Partitions | None, "How records are cut; one partition by default.")
-    ] = None
-    table: Annotated[Any, _as_is(Table, "The DuckDB table.")] = Table()
-    description: Annotated[Any, _as_is(str | None, "What the pipeline answers.")] = None
-    owners: Annotated[list[str], _as_is(list[str], "Users (e-mail) or team:name.")] = (
-        pydantic.Field(default_factory=list)
+    name: str = pydantic.Field(description="Asset group and table name.")
+    source: FilesSource = pydantic.Field(description="Where the records come from.")
+    task: Task = pydantic.Field(description="What is asked of each record.")
+    partitions: Partitions | None = pydantic.Field(
+        default=None, description="How records are cut; one partition by default."
     )
-    tags: Annotated[dict[str, str], _as_is(dict[str, str], "Tags of all three assets.")] = (
-        pydantic.Field(default_factory=dict)
+    table: Table = pydantic.Field(default=Table(), description="The DuckDB table.")
+    description: str | None = pydantic.Field(default=None, description="What the pipeline answers.")
+    owners: list[str] = pydantic.Field(
+        default_factory=list, description="Users (e-mail) or team:name."
     )
+    tags: dict[str, str] = pydantic.Field(
+        default_factory=dict, description="Tags of all three assets."
+    )
+
+    @classmethod
+    def get_model_cls(cls) -> type[pydantic.BaseModel]:
+        """The YAML's shape is this class itself, so that all of it is checked with file and line.
+
+        A class that Dagster derives would also take any text for each key (a template of its own),
+        and would complain about that beside every real mistake.
+        """
+        return cls
+
+    @classmethod
+    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        attributes: pydantic.BaseModel | None,
+        context: dg.ComponentLoadContext,  # noqa: ARG003
+    ) -> Self:
+        """Dagster's, not ``Strict``'s: ``attributes`` were checked already."""
+        assert isinstance(attributes, cls)  # noqa: S101
+        return attributes
 
     @pydantic.field_validator("name")
     @classmethod
@@ -163,7 +172,7 @@ class BatchPipeline(dg.Component, dg.Model, dg.Resolvable):
         ) -> None:
             steps.load_table(context, pipeline, storage, endpoint, warehouse)
 
-        return [records, results, table]
+        return [records, results, table]  # pyright: ignore[reportReturnType]
 
     def _shared(self, name: str, pipeline: steps.Pipeline, what: str) -> Mapping[str, Any]:
         return {

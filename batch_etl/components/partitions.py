@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable
+import difflib
+import zoneinfo
+from collections.abc import Callable, Iterable
 from typing import Literal, Self
 
 import dagster as dg
@@ -12,7 +13,7 @@ import pydantic
 from batch_etl.sources import PartitionSlice
 from batch_etl.strict import Strict
 
-_WINDOWS: dict[str, type[dg.TimeWindowPartitionsDefinition]] = {
+_WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition[str]]] = {
     "hourly": dg.HourlyPartitionsDefinition,
     "daily": dg.DailyPartitionsDefinition,
     "weekly": dg.WeeklyPartitionsDefinition,
@@ -24,20 +25,36 @@ class Partitions(Strict):
     """How a pipeline's records are cut: by time, or by a fixed list of keys."""
 
     type: Literal["hourly", "daily", "weekly", "monthly", "static"]
-    start: dt.datetime | None = pydantic.Field(
+    start: pydantic.NaiveDatetime | None = pydantic.Field(
         default=None, description="First partition, inclusive (hourly to monthly)."
     )
-    end: dt.datetime | None = pydantic.Field(
+    end: pydantic.NaiveDatetime | None = pydantic.Field(
         default=None, description="End, exclusive; without it partitions go on with time."
     )
     timezone: str = pydantic.Field(default="UTC", description="Of the windows' limits.")
     keys: list[str] | None = pydantic.Field(default=None, description="All keys (static).")
+
+    @pydantic.field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            known = zoneinfo.available_timezones()
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; write it as Europe/Berlin or UTC"
+            raise ValueError(f"unknown time zone {name!r}{hint}") from None
+        return name
 
     @pydantic.model_validator(mode="after")
     def _has_what_its_type_needs(self) -> Self:
         if self.type == "static":
             if not self.keys or len(set(self.keys)) < len(self.keys):
                 raise ValueError("`type: static` needs `keys`: a list of different names")
+            if self.start or self.end:
+                raise ValueError("`start` and `end` are for time; `type: static` has only `keys`")
+        elif self.keys is not None:
+            raise ValueError(f"`keys` are for `type: static`; `type: {self.type}` needs `start`")
         elif self.start is None:
             raise ValueError(f"`type: {self.type}` needs `start`")
         elif self.end is not None and self.end <= self.start:
@@ -47,16 +64,8 @@ class Partitions(Strict):
     def definition(self) -> dg.PartitionsDefinition[str]:
         if self.type == "static":
             return dg.StaticPartitionsDefinition(self.keys or [])
-        return _WINDOWS[self.type](
-            start_date=_naive(self.start or dt.datetime(2020, 1, 1, tzinfo=dt.UTC)),
-            end_date=_naive(self.end) if self.end else None,
-            timezone=self.timezone,
-        )
-
-
-def _naive(time: dt.datetime) -> dt.datetime:
-    """Dagster takes the limits as times of the partitions' own time zone."""
-    return time.replace(tzinfo=None)
+        assert self.start is not None  # noqa: S101
+        return _WINDOWS[self.type](start_date=self.start, end_date=self.end, timezone=self.timezone)
 
 
 def slices(definition: dg.PartitionsDefinition[str], keys: Iterable[str]) -> list[PartitionSlice]:

@@ -64,7 +64,8 @@ def extract_records(
 ) -> None:
     """Read the source once for all partitions of this run; write one Parquet file each."""
     home = storage.at()
-    wanted = slices(pipeline.partitions, context.partition_keys) if pipeline.partitions else None
+    keys = [key for key in _keys(context, pipeline) if key is not None]
+    wanted = slices(pipeline.partitions, keys) if pipeline.partitions else None
     with explained():
         extracted = extract(pipeline.source, wanted, lambda key: home.records(pipeline.name, key))
         _check_table_columns(pipeline.table, extracted)
@@ -90,7 +91,7 @@ def transform_records(
     endpoint: EndpointResource,
 ) -> None:
     """Advance the transform of this run's partitions until every record has its outcome."""
-    transform = pipeline.transform(storage.at(), _keys(context))
+    transform = pipeline.transform(storage.at(), _keys(context, pipeline))
     with explained(), open_runner(storage, ledger, endpoint) as runner:
         transform_id = runner.open(transform)
         _say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
@@ -157,7 +158,7 @@ def load_table(
     home = storage.at()
     with explained():
         name = endpoint.name()
-        loads = [_load(home, pipeline, name, key) for key in _keys(context)]
+        loads = [_load(home, pipeline, name, key) for key in _keys(context, pipeline)]
         house = warehouse.open(home)
         report = house.load(pipeline.table, name, loads)
         house.publish()
@@ -177,8 +178,13 @@ def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> Par
     return PartitionLoad(key, home.records(pipeline.name, key), results)
 
 
-def _keys(context: dg.AssetExecutionContext) -> Sequence[str | None]:
-    return context.partition_keys if context.has_partition_key_range else [None]
+def _keys(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Sequence[str | None]:
+    """The partitions of the run, one or a range of them; ``[None]`` for a pipeline without any."""
+    if pipeline.partitions is None:
+        return [None]
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(f"pipeline {pipeline.name!r} has partitions: choose one, or a range")
+    return list(context.partition_keys)
 
 
 def _say(context: dg.AssetExecutionContext, sentence: str) -> None:
