@@ -39,7 +39,7 @@ class WarehouseBusy(WarehouseError):
 class Settings:
     """What one writer may use. ``memory_mb`` bounds DuckDB's own; the rest spills to disk."""
 
-    memory_mb: int = 256
+    memory_mb: int = 160
     threads: int = 2
     lock_timeout_s: float = 120.0
 
