@@ -20,7 +20,7 @@ from upath import UPath
 
 from batch_etl.batches.errors import LedgerError
 from batch_etl.batches.keys import KeySet, from_arrow, halves
-from batch_etl.batches.outcome import Outcome
+from batch_etl.batches.outcome import BILLED, Outcome
 from batch_etl.batches.request import KEY_BYTES, keys_array
 from batch_etl.batches.retry import reusable
 from batch_etl.files import read_batches
@@ -101,11 +101,17 @@ def answer_rows(
     kinds = [outcome.kind for outcome in outcomes]
     tokens = pa.array([outcome.tokens for outcome in outcomes], pa.list_(pa.int64(), 5))
     flat = tokens.flatten()
-    columns = [pc.fill_null(flat.take(pa.array(range(i, len(flat), 5))), 0) for i in range(5)]
-    known = pc.is_valid(flat.take(pa.array(range(0, len(flat), 5))))
+    columns = [
+        pc.fill_null(flat.take(pa.array(range(i, len(flat), 5), pa.int64())), 0) for i in range(5)
+    ]
+    known = pc.and_(
+        *(pc.is_valid(flat.take(pa.array(range(i, len(flat), 5), pa.int64()))) for i in (0, 1))
+    )
     matrix = np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
     models = [outcome.model for outcome in outcomes]
-    cost = _priced(models, matrix, price, totals)
+    billed = np.array([kind in BILLED for kind in kinds], dtype=bool)
+    counted = billed & np.array(known.to_numpy(zero_copy_only=False), dtype=bool)
+    cost = _priced(models, matrix, price, totals, billed=billed, counted=counted)
     _count(kinds, matrix, totals)
     writes = matrix[:, 3] + matrix[:, 4]
     return pa.RecordBatch.from_arrays(
@@ -141,21 +147,28 @@ def _where(values: npt.NDArray[np.int64], known: pa.Array[Any]) -> pa.Array[Any]
 
 
 def _priced(
-    models: Sequence[str | None], tokens: Tokens, price: Price, totals: Totals
+    models: Sequence[str | None],
+    tokens: Tokens,
+    price: Price,
+    totals: Totals,
+    *,
+    billed: npt.NDArray[np.bool_],
+    counted: npt.NDArray[np.bool_],
 ) -> pa.Array[Any]:
-    """What each row cost. A row without a model was not billed; an unknown price is null."""
+    """What each row cost: 0 where it was not billed, null where tokens or price are not known."""
     cost = np.zeros(len(models), dtype=np.int64)
-    known = np.array([model is None for model in models], dtype=bool)
+    known = ~billed
     for model in {model for model in models if model is not None}:
-        mine = np.array([one == model for one in models], dtype=bool)
+        mine = counted & np.array([one == model for one in models], dtype=bool)
         prices = price(model, tokens[mine])
         if prices is None:
-            totals.cost_pico_usd = totals.standard_pico_usd = None
             continue
         cost[mine], known[mine] = prices[0], True
         if totals.cost_pico_usd is not None and totals.standard_pico_usd is not None:
             totals.cost_pico_usd += int(prices[0].sum())
             totals.standard_pico_usd += int(prices[1].sum())
+    if not known.all():
+        totals.cost_pico_usd = totals.standard_pico_usd = None
     return usd(cost, known)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from batch_etl.batches.answers import Price, Source, Tokens
 from batch_etl.batches.client import Client
 from batch_etl.batches.collect import Collected, collect
-from batch_etl.batches.errors import AmbiguousCreate, ApiError, Interrupted
+from batch_etl.batches.errors import AmbiguousCreate, ApiError, Interrupted, TimedOut
 from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
 from batch_etl.batches.plan import PlannedBatch, read_manifest, write_manifest
@@ -29,6 +29,7 @@ from batch_etl.files import Home
 
 log = logging.getLogger("batch_etl.exchange")
 
+_AMBIGUOUS = "create ambiguous"
 _DOWNLOADS = 3
 _RENEW_EVERY_S = 10.0
 _RECENT_404_S = 30.0
@@ -86,7 +87,7 @@ class Exchange:
             created = self.client.create_batch(batch.payload, betas)
         except AmbiguousCreate as error:
             log.warning("batch %s may or may not have been created: %s", batch.token, error)
-            self.ledger.note(lease, batch.token, "create ambiguous", {"error": str(error)})
+            self.ledger.note(lease, batch.token, _AMBIGUOUS, {"error": str(error)})
             return 1.0
         except ApiError as error:
             detail = {"error": str(error)}
@@ -118,7 +119,9 @@ class Exchange:
         """
         decided = True
         for row in self.ledger.batches(transform_id=lease.transform_id, statuses=["submitting"]):
-            finding = find_created(self.client, row, self.ledger.knows, self.grace_s)
+            finding = find_created(
+                self.client, row, self.ledger.knows, self.grace_s, self._quiet_s(row)
+            )
             if finding.batch is not None:
                 self._submitted(lease, row.id, finding.batch)
             elif finding.verdict == "absent":
@@ -127,6 +130,15 @@ class Exchange:
             else:
                 decided = False
         return decided
+
+    def _quiet_s(self, row: BatchRow) -> float:
+        """Seconds since the row's create call failed, where this was noted."""
+        failed = [
+            at
+            for at, token, event, _ in self.ledger.events(row.transform_id)
+            if token == row.id and event == _AMBIGUOUS
+        ]
+        return (_now() - failed[-1]).total_seconds() if failed else float("inf")
 
     def cancel(self, lease: Lease, row: BatchRow) -> None:
         """Ask the API to stop a submitted batch; what it has finished is kept and billed."""
@@ -177,6 +189,7 @@ class Exchange:
         """Read the results, again where the stream was cut or lines were missing."""
         source = _source(read_manifest(self.home.transform(transform.id), row.id), transform.scope)
         schema = transform.task["schema"]
+        geo = transform.task["params"].get("inference_geo")
         for tries_left in reversed(range(_DOWNLOADS)):
             try:
                 with self.client.results(ended.id, not_found_for_s=_RECENT_404_S) as chunks:
@@ -185,10 +198,10 @@ class Exchange:
                         token=row.id,
                         source=source,
                         schema=OutputSchema.load(schema, "schema") if schema else None,
-                        price=self._price(row.claude_model, ended.created_at),
+                        price=self._price(row.claude_model, ended.created_at, geo),
                         folder=self.home.answers(self.endpoint.name),
                     )
-            except Interrupted:
+            except (Interrupted, TimedOut):
                 if not tries_left:
                     raise
                 log.warning("the results of %s were cut off; reading them again", ended.id)
@@ -205,14 +218,14 @@ class Exchange:
                 renewed = _now()
             yield chunk
 
-    def _price(self, asked_model: str, at: dt.datetime) -> Price:
+    def _price(self, asked_model: str, at: dt.datetime, geo: str | None) -> Price:
         """Prices of the batch's day, by the model that replied, else the one that was asked."""
 
         def price(model: str, tokens: Tokens) -> tuple[Tokens, Tokens] | None:
             columns = UsageColumns(*(tokens[:, i] for i in range(tokens.shape[1])))
             for name in (model, asked_model):
-                batch = self.prices.batch_rates(name, at)
-                standard = self.prices.standard_rates(name, at)
+                batch = self.prices.batch_rates(name, at, inference_geo=geo)
+                standard = self.prices.standard_rates(name, at, inference_geo=geo)
                 if batch is not None and standard is not None:
                     return cost_pico_usd(batch, columns), cost_pico_usd(standard, columns)
             return None

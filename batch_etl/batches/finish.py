@@ -76,6 +76,8 @@ class AnswerFile:
     ended_at: dt.datetime | None
     own: bool
     """Of this transform: all its outcomes count. Otherwise only what answers its key for good."""
+    same_pipeline: bool = True
+    """Bought by this pipeline: what it cost shows here, and in no other pipeline's results."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class PartitionResult:
     key: str | None
     path: UPath
     records: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    cost_pico_usd: int | None = 0
+    """What was paid for these records; None when a price is unknown."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,10 @@ def finish(
 
 def _groups(targets: Sequence[Target], plans: UPath) -> list[list[Target]]:
     groups: list[list[Target]] = []
-    held = _GROUP_RECORDS
+    held = 0
     for target in targets:
         rows = row_count(plan_path(plans, target.ordinal))
-        if held + rows > _GROUP_RECORDS:
+        if not groups or held + rows > _GROUP_RECORDS:
             groups.append([])
             held = 0
         groups[-1].append(target)
@@ -181,7 +185,10 @@ class _Group:
         columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
         ended = pa.scalar(file.ended_at, RESULTS.field("answered_at").type)
         columns["answered_at"] = pa.repeat(ended, len(rows))
-        columns["cost_usd"] = self._cost(rows, position)
+        if file.same_pipeline:
+            columns["cost_usd"] = self._cost(rows, position)
+        else:
+            columns["cost_usd"] = pa.repeat(pa.scalar(Decimal(0), USD), len(rows))
         return columns
 
     def _cost(self, rows: pa.RecordBatch, position: npt.NDArray[np.int64]) -> pa.Array[Any]:

@@ -17,8 +17,10 @@ the program is refused.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,8 @@ from batch_etl.batches.errors import LeaseLost, LedgerError
 from batch_etl.batches.lifecycle import BATCH_MOVES, TRANSFORM_MOVES, check_move
 
 SCHEMA_VERSION = 1
+
+log = logging.getLogger("batch_etl.ledger")
 
 
 class UtcTime(sa.TypeDecorator[dt.datetime]):
@@ -185,11 +189,16 @@ class Ledger:
     def __init__(self, url: str, *, lease_s: float = 120.0) -> None:
         self._lease = dt.timedelta(seconds=lease_s)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        parsed = sa.make_url(url)
+        parsed = _parsed(url)
         self.place = parsed.render_as_string(hide_password=True)
         try:
             self._engine = _engine(parsed)
             self._migrate()
+        except ImportError as error:
+            raise LedgerError(
+                f"the ledger at {self.place} cannot be opened: {error}; install the driver that "
+                "the URL names"
+            ) from None
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise LedgerError(
                 f"the ledger at {self.place} cannot be opened: {_plain(error)}; "
@@ -335,6 +344,30 @@ class Ledger:
         with self._held(lease):
             pass
 
+    @contextmanager
+    def keeping(self, lease: Lease) -> Generator[None]:
+        """Renew the lease from a thread for as long as the body runs, however long a call takes.
+
+        A lease that is lost all the same is noticed by the next write, which raises ``LeaseLost``.
+        """
+        done = threading.Event()
+        thread = threading.Thread(target=self._keep, args=(lease, done), name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _keep(self, lease: Lease, done: threading.Event) -> None:
+        while not done.wait(self._lease.total_seconds() / 4):
+            try:
+                self.renew(lease)
+            except LeaseLost:
+                return
+            except sqlalchemy.exc.SQLAlchemyError as error:
+                log.warning("a lease could not be renewed: %s", _plain(error))
+
     # batches ------------------------------------------------------------------------------------
 
     def add_batch(
@@ -465,6 +498,18 @@ class Ledger:
                 f"the ledger at {self.place} has schema version {version}, and this batch_etl "
                 f"knows {SCHEMA_VERSION}; upgrade batch_etl, or point BATCH_ETL_HOME elsewhere"
             )
+
+
+def _parsed(url: str) -> sa.URL:
+    """Raises ``LedgerError``, which does not repeat the URL: it may hold a password."""
+    try:
+        return sa.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise LedgerError(
+            "the ledger's URL cannot be read; it is like sqlite:////path/ledger.db or "
+            "postgresql+psycopg2://user:password@host:5432/database, with special characters of "
+            "the password percent-encoded"
+        ) from None
 
 
 def _engine(url: sa.URL) -> sa.Engine:

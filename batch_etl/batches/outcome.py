@@ -13,14 +13,15 @@ that raw results decode again to the same outcomes.
     Canceled    the batch was cancelled before this line ran (free)
     Missing     the results hold no line for it
 
-Decoding never raises: a line of an unknown shape is an outcome too, a line that is no JSON belongs
-to nobody and is counted.
+Decoding never raises: a line of an unknown shape is an outcome too (Invalid where it says that it
+succeeded: it is billed, and asking again would be billed again; else Errored), a line that is no
+JSON belongs to nobody and is counted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -45,16 +46,19 @@ BILLED: frozenset[str] = frozenset({"Succeeded", "Invalid", "Truncated", "Refuse
 """Kinds that cost money: errored, canceled and expired lines are free."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+
+
 class _CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_5m_input_tokens: _Count | None = None
+    ephemeral_1h_input_tokens: _Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    cache_read_input_tokens: _Count | None = None
     cache_creation: _CacheCreation | None = None
 
 
@@ -71,7 +75,7 @@ class _StopDetails(msgspec.Struct):
 class _Message(msgspec.Struct):
     id: str | None = None
     model: str | None = None
-    content: list[_Block] = []
+    content: list[_Block] | None = None
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
     usage: _Usage | None = None
@@ -101,11 +105,17 @@ class _Line(msgspec.Struct):
 
 class _LineOfUnknownShape(msgspec.Struct):
     custom_id: str
-    result: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _ResultOfUnknownShape(msgspec.Struct):
+    type: str
 
 
 _LINE = msgspec.json.Decoder(_Line)
 _UNKNOWN_LINE = msgspec.json.Decoder(_LineOfUnknownShape)
+_UNKNOWN_RESULT = msgspec.json.Decoder(_ResultOfUnknownShape)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _NO_USAGE = (None, None, None, None, None)
 _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
@@ -145,12 +155,14 @@ def decode(line: bytes, schema: OutputSchema | None) -> Decoded | None:
     """The outcome that one line of a results file tells of, or None when it names no request."""
     try:
         parsed = _LINE.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return _decode_unknown(line)
     result = parsed.result
     match result.type:
         case "succeeded" if result.message is not None:
             outcome = _answered(result.message, schema)
+        case "succeeded":
+            outcome = _unknown_answer()
         case "errored":
             outcome = _errored(result.error)
         case "expired":
@@ -164,10 +176,15 @@ def decode(line: bytes, schema: OutputSchema | None) -> Decoded | None:
 
 def _decode_unknown(line: bytes) -> Decoded | None:
     try:
-        custom_id = _UNKNOWN_LINE.decode(line).custom_id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        unknown = _UNKNOWN_LINE.decode(line)
+    except _UNREADABLE:
         return None
-    return Decoded(custom_id, _unknown("a result line of an unknown shape"))
+    try:
+        succeeded = _UNKNOWN_RESULT.decode(unknown.result).type == "succeeded"
+    except _UNREADABLE:
+        succeeded = False
+    outcome = _unknown_answer() if succeeded else _unknown("a result line of an unknown shape")
+    return Decoded(unknown.custom_id, outcome)
 
 
 def _unknown(what: str) -> Outcome:
@@ -178,8 +195,17 @@ def _unknown(what: str) -> Outcome:
     )
 
 
+def _unknown_answer() -> Outcome:
+    return Outcome(
+        "Invalid",
+        "the API answered with a message of an unknown shape, which this version cannot read;"
+        " its line is kept among the raw results",
+    )
+
+
 def _answered(message: _Message, schema: OutputSchema | None) -> Outcome:
-    text = "".join([block.text for block in message.content if block.text is not None])
+    blocks = message.content or ()
+    text = "".join([block.text for block in blocks if block.type == "text" and block.text])
     stop = message.stop_reason
     checked = schema.check_text(text) if schema is not None else None
     output = _free_text(text) if checked is None else checked.output_json

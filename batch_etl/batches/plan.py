@@ -252,14 +252,14 @@ def render_again(transform: Transform, token: str, manifest: pa.Table) -> Planne
     found: dict[int, bytes] = {}
     for ordinal in np.unique(partitions).tolist():
         places = np.flatnonzero(partitions == ordinal)
-        for place, params, key in _rendered_rows(transform, ordinal, rows[places], places):
-            if key != wanted[place]:
-                raise SourceError(
-                    f"pipeline {transform.pipeline!r}: the records of partition "
-                    f"{transform.partitions[ordinal].key!r} have changed since batch {token} was "
-                    "planned; run the transform again"
-                )
-            found[place] = params
+        rendered = _rendered_rows(transform, ordinal, rows[places], places)
+        found.update({place: params for place, params, key in rendered if key == wanted[place]})
+        if not all(place in found for place in places.tolist()):
+            raise SourceError(
+                f"pipeline {transform.pipeline!r}: the records of partition "
+                f"{transform.partitions[ordinal].key!r} have changed since batch {token} was "
+                "planned; run the transform again"
+            )
     for place in range(manifest.num_rows):
         payload.add(found.pop(place))
     return PlannedBatch(token, payload, manifest)

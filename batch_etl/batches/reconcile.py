@@ -1,16 +1,17 @@
 """Was it created? Finding a batch whose create call was answered by nothing we can trust.
 
-The API has no idempotency key and no name on a batch (claude-batches-api.md section 9), but a
+The API has no idempotency key and no name on a batch (docs/batches-api.md, section 9), but a
 create that was accepted shows in the list, newest first, with its count of requests; and every
 result line begins with the custom_id, hence with the batch's own random token. So:
 
     candidates   created since the intent (server's clock), same count, in no row of the ledger
     proof        the first result line of a candidate that has ended carries our token
     unproven     a candidate still in progress: wait for it, nothing is sent meanwhile
+                 (or whose results cannot be read just now)
     none         after a grace period (a list may lag): it was never created, send it again
 
 A batch of the same size that somebody else made in the same seconds is never adopted: it fails the
-proof.
+proof. One whose results are archived proves nothing any more and is passed over.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from typing import Literal
 
 from batch_etl.batches.client import Client
 from batch_etl.batches.collect import lines
-from batch_etl.batches.errors import NotFound
+from batch_etl.batches.errors import Interrupted, NotFound, TimedOut
 from batch_etl.batches.ledger import BatchRow
 from batch_etl.batches.outcome import decode
 from batch_etl.batches.request import parse_custom_id
 from batch_etl.batches.wire import MessageBatch
+
+_RECENT_404_S = 30.0
+"""Results of a batch that has just ended may be unknown for a moment (SDK issue 1432)."""
 
 _SKEW = dt.timedelta(seconds=5)
 """The intent's time is whole seconds of the server's ``Date``; created_at may round otherwise."""
@@ -41,20 +45,26 @@ class Finding:
 
 
 def find_created(
-    client: Client, row: BatchRow, known: Callable[[list[str]], set[str]], grace_s: float
+    client: Client,
+    row: BatchRow,
+    known: Callable[[list[str]], set[str]],
+    grace_s: float,
+    quiet_s: float = float("inf"),
 ) -> Finding:
     """Look for the batch of a ``submitting`` row. ``known`` filters ids the ledger has already.
 
-    Raises ``ApiError`` when the list cannot be read.
+    ``quiet_s`` is how long ago the create call failed, where that is known: an upload may have
+    taken longer than the grace period. Raises ``ApiError`` when the list cannot be read.
     """
-    since = (row.submitting_at or row.planned_at) - _SKEW
+    intent = row.submitting_at or row.planned_at
     unproven = False
-    for candidate in _candidates(client, row.requests, since, known):
-        token = _token_of(client, candidate) if candidate.ended else None
-        if token == row.id:
+    for candidate in _candidates(client, row.requests, intent - _SKEW, known):
+        proof = _is_of(client, candidate, row.id)
+        if proof:
             return Finding("found", candidate)
-        unproven |= not candidate.ended
-    young = (_server_now(client) - since).total_seconds() < grace_s
+        unproven |= proof is None
+    age_s = (_server_now(client) - intent).total_seconds()
+    young = min(age_s, quiet_s) < grace_s
     return Finding("unproven" if unproven or young else "absent")
 
 
@@ -68,18 +78,22 @@ def _candidates(
             yield batch
 
 
-def _token_of(client: Client, batch: MessageBatch) -> str | None:
-    """The token in the first result line that names a request."""
+def _is_of(client: Client, batch: MessageBatch, token: str) -> bool | None:
+    """Whether the first line that names a request carries our token; None if it cannot be told."""
+    if not batch.ended:
+        return None
+    if batch.archived_at is not None:
+        return False
     try:
-        with client.results(batch.id) as chunks:
+        with client.results(batch.id, not_found_for_s=_RECENT_404_S) as chunks:
             for line in lines(chunks):
                 decoded = decode(line, None)
                 if decoded is not None:
                     name = parse_custom_id(decoded.custom_id)
-                    return name[0] if name else None
-    except NotFound:
+                    return name is not None and name[0] == token
+    except (NotFound, Interrupted, TimedOut):
         return None
-    return None
+    return False
 
 
 def _server_now(client: Client) -> dt.datetime:

@@ -98,7 +98,8 @@ class Renderer:
         if task.template.uses_record:
             self._used = available
         else:
-            self._used = [name for name in available if name in task.template.fields]
+            used = [name for name in available if name in task.template.names]
+            self._used = used or [id_column]  # rows are counted by a column
         self._prompts = task.template.rendering(self._used)
         constant = msgspec.json.encode(task.constant_params)
         self._head = constant[:-1] + b',"messages":[{"role":"user","content":'
@@ -114,8 +115,6 @@ class Renderer:
         """Requests of these records. Raises ``RenderError`` naming record and field."""
         ids = [str(value) for value in records.column(self._id_column).to_pylist()]
         values = [records.column(name).to_pylist() for name in self._used]
-        if not values:
-            values = [ids]
         head, tail, encode = self._head, self._tail, _ENCODER.encode
         contents = [encode(prompt) for prompt in self._guarded(self._prompts(values), ids)]
         params = [b"".join((head, content, tail)) for content in contents]

@@ -22,7 +22,9 @@ A failed request is an outcome; a failed call or batch raises.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +40,7 @@ from batch_etl.batches.finish import AnswerFile, Lineage, PartitionResult, Targe
 from batch_etl.batches.keys import KeySet, from_arrow, halves
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
+from batch_etl.batches.models import check_model, warn_model
 from batch_etl.batches.outcome import BILLED
 from batch_etl.batches.plan import (
     PlanCounts,
@@ -49,8 +52,11 @@ from batch_etl.batches.plan import (
 )
 from batch_etl.batches.request import new_token
 from batch_etl.batches.retry import worth_another_try
+from batch_etl.errors import ConfigError
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
+
+log = logging.getLogger("batch_etl.runner")
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
@@ -131,6 +137,7 @@ class Runner:
         Raises ``RenderError`` when the prompt names a field that the records do not have, and
         ``SourceError`` when a partition's records are not there; nothing is written then.
         """
+        _check_model(transform)
         for partition in transform.partitions:
             transform.renderer(partition)
         digest = _records_digest(transform)
@@ -409,6 +416,16 @@ def _cost(table: pa.Table) -> int | None:
         return None
     total = pc.sum(table.column("cost_usd")).as_py()
     return int(total.scaleb(12)) if total is not None else 0
+
+
+def _check_model(transform: Transform) -> None:
+    """Raise ``ConfigError`` for a model that has been retired; warn of one that soon will be."""
+    today = dt.datetime.now(dt.UTC).date()
+    model = transform.task.claude_model
+    for finding in check_model(model, today) if not transform.task.allow_unknown_model else []:
+        raise ConfigError(f"pipeline {transform.pipeline!r}: {finding}")
+    for finding in warn_model(model, today):
+        log.warning("pipeline %r: %s", transform.pipeline, finding)
 
 
 def _records_digest(transform: Transform) -> str:

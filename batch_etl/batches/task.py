@@ -207,8 +207,11 @@ class Task(Strict):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of :attr:`definition`: equal fingerprints mean equal tasks."""
-        return hashlib.sha256(msgspec.json.encode(self.definition, order="sorted")).hexdigest()
+        """SHA-256 (hex) of :attr:`definition`: equal fingerprints mean equal bytes sent.
+
+        The order of a schema's keys counts: the model answers in it, and it is in the request_key.
+        """
+        return hashlib.sha256(msgspec.json.encode(self.definition)).hexdigest()
 
     @property
     def version(self) -> str:

@@ -39,6 +39,9 @@ def _environment() -> jinja2.Environment:
 
 
 _ENVIRONMENT = _environment()
+_GLOBALS: frozenset[str] = frozenset(_ENVIRONMENT.globals)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+_WITHOUT_GLOBALS = _environment()
+_WITHOUT_GLOBALS.globals.clear()  # pyright: ignore[reportUnknownMemberType]
 
 
 class Template:
@@ -49,11 +52,12 @@ class Template:
 
     def __init__(self, source: str) -> None:
         tree = _ENVIRONMENT.parse(source)
-        names = jinja2.meta.find_undeclared_variables(tree)
+        names = jinja2.meta.find_undeclared_variables(_WITHOUT_GLOBALS.parse(source))
         self.uses_record = RECORD in names
-        self.fields: frozenset[str] = frozenset(
-            names - {RECORD} - set(_ENVIRONMENT.globals)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        )
+        self.names: frozenset[str] = frozenset(names - {RECORD})
+        """All that the template takes from outside; a column goes before a global of its name."""
+        self.fields: frozenset[str] = self.names - (_GLOBALS - _shown(tree))
+        """The names that must be columns; a global may be called, and is never shown itself."""
         self._parts = _simple_parts(tree)
         self._compiled = _ENVIRONMENT.from_string(source)
 
@@ -84,6 +88,12 @@ _Part = str | tuple[str]
 """Constant text, or a 1-tuple with the name of the column that stands there."""
 
 
+def _shown(tree: jinja2.nodes.Template) -> frozenset[str]:
+    """The names that stand alone in ``{{ }}``."""
+    pieces = [piece for output in tree.find_all(jinja2.nodes.Output) for piece in output.nodes]
+    return frozenset(piece.name for piece in pieces if isinstance(piece, jinja2.nodes.Name))
+
+
 def _simple_parts(tree: jinja2.nodes.Template) -> list[_Part] | None:
     """The template as constant texts and column names, or None where it needs Jinja's own code."""
     parts: list[_Part] = []
@@ -97,7 +107,7 @@ def _simple_parts(tree: jinja2.nodes.Template) -> list[_Part] | None:
                 parts.append((piece.name,))
             else:
                 return None
-    return parts
+    return parts or None
 
 
 def _joiner(
