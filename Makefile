@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check format clean
+.PHONY: help setup demo dev test bench-memory check format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ dev: $(STAMP) ## emulator and Dagster UI together; Ctrl-C ends both
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest
+
+bench-memory: $(STAMP) ## peak memory of whole runs of 100,000 and 200,000 records
+	$(BIN)/python -m batch_etl_tests.benchmarks.memory 100000 200000
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
-import socket
 import threading
 import uuid
 from collections.abc import Generator, Mapping, Sequence
@@ -32,6 +30,7 @@ import sqlalchemy as sa
 import sqlalchemy.event
 import sqlalchemy.exc
 
+from batch_etl.batches import holder
 from batch_etl.batches.errors import LeaseLost, LedgerError
 from batch_etl.batches.lifecycle import BATCH_MOVES, TRANSFORM_MOVES, check_move
 
@@ -188,7 +187,7 @@ class Ledger:
 
     def __init__(self, url: str, *, lease_s: float = 120.0) -> None:
         self._lease = dt.timedelta(seconds=lease_s)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._owner = holder.this_process()
         parsed = _parsed(url)
         self.place = parsed.render_as_string(hide_password=True)
         try:
@@ -299,14 +298,21 @@ class Ledger:
     # leases -------------------------------------------------------------------------------------
 
     def acquire(self, transform_id: str) -> Lease | None:
-        """Take or renew the lease; None while another process holds it."""
+        """Take or renew the lease; None while another process holds it.
+
+        The lease of a process of this machine that is no more need not expire first.
+        """
         now = _now()
-        free = sa.or_(
-            _TRANSFORMS.c.lease_owner.is_(None),
-            _TRANSFORMS.c.lease_owner == self._owner,
-            _TRANSFORMS.c.lease_expires_at < now,
-        )
         with self._begin() as tx:
+            held_by = tx.execute(
+                sa.select(_TRANSFORMS.c.lease_owner).where(_TRANSFORMS.c.id == transform_id)
+            ).scalar()
+            takable = [self._owner, *([held_by] if held_by and holder.is_gone(held_by) else [])]
+            free = sa.or_(
+                _TRANSFORMS.c.lease_owner.is_(None),
+                _TRANSFORMS.c.lease_owner.in_(takable),
+                _TRANSFORMS.c.lease_expires_at < now,
+            )
             taken = tx.execute(
                 _TRANSFORMS.update()
                 .where(_TRANSFORMS.c.id == transform_id, free)
