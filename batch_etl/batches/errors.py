@@ -346,7 +346,7 @@ class AmbiguousCreate(ApiError):
 
 
 class RenderError(BatchEtlError):
-    """A prompt that cannot be rendered; nothing of its transform was sent."""
+    """A prompt that cannot be rendered; what was sent before this record stays bought."""
 
     def __init__(self, where: str, record_id: str | None, problem: str) -> None:
         self.where = where

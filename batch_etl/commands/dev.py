@@ -30,6 +30,8 @@ def dev(home: Path | None, port: int, defs: Path | None) -> None:
                 url = stack.enter_context(emulator.beside(settings.home))
             stack.enter_context(emulator.told(url))
             click.echo(f"Endpoint: emulator at {url}. Set BATCH_ETL_ENDPOINT=anthropic for Claude.")
+        with project.instance(settings):
+            pass  # its databases are made here, once, and not by two processes at the same moment
         process = _dagster(settings_home=str(project.dagster_home(settings)), port=port, defs=defs)
         click.echo(f"Dagster UI: http://127.0.0.1:{port}   (Ctrl-C ends everything)")
         _wait(process)
