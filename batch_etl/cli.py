@@ -89,6 +89,16 @@ def run(
 
 
 @cli.command()
+@click.argument("pipeline")
+@_HOME
+def cancel(pipeline: str, home: Path | None) -> None:
+    """Cancel what PIPELINE has open at the API; what was answered by then is kept."""
+    from batch_etl.commands.cancel import cancel as command
+
+    command(home, pipeline)
+
+
+@cli.command()
 @_HOME
 @click.option("--pipeline", help="Only this pipeline.")
 @click.option("--limit", default=20, show_default=True, help="How many transforms, newest first.")
@@ -132,7 +142,10 @@ def _guarded(command: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What was sent is in the ledger; run again to go on.", err=True)
+        click.echo(
+            "Interrupted. What was sent goes on: run again to pick it up, or `batch-etl cancel`.",
+            err=True,
+        )
         return 130
     except BatchEtlError as error:
         click.secho(f"Error: {error}", fg="red", err=True)

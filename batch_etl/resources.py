@@ -146,6 +146,23 @@ def open_runner(
         yield Runner(Exchange(home, opened, whom, endpoint.price_list()))
 
 
+@contextmanager
+def runner_of(settings: environment.Settings) -> Iterator[Runner]:
+    """The engine as the environment says, for a command that needs no Dagster run."""
+    endpoint = EndpointResource(
+        choice=settings.require_endpoint(),
+        base_url=settings.base_url,
+        emulator_url=settings.emulator_url,
+        api_key=settings.api_key,
+        auth_token=settings.auth_token,
+        version=settings.version,
+        prices=str(settings.prices) if settings.prices else None,
+    )
+    storage = StorageResource(home=str(settings.home))
+    with open_runner(storage, LedgerResource(url=settings.ledger_url), endpoint) as runner:
+        yield runner
+
+
 def from_settings(settings: environment.Settings) -> dict[str, Any]:
     """The four resources of an environment, by the keys that the components' assets want."""
     return {

@@ -23,6 +23,7 @@ from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
 from batch_etl.batches.plan import PlannedBatch, read_manifest, write_manifest
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
 from batch_etl.batches.reconcile import find_created
+from batch_etl.batches.repeat import LONGEST_WAIT_S
 from batch_etl.batches.schema import OutputSchema
 from batch_etl.batches.wire import MessageBatch
 from batch_etl.files import Home
@@ -95,7 +96,7 @@ class Exchange:
             if not error.transient:
                 raise
             log.warning("batch %s was not taken: %s", batch.token, error)
-            return float(getattr(error, "retry_after_s", None) or 5.0)
+            return min(getattr(error, "retry_after_s", None) or 5.0, LONGEST_WAIT_S)
         self._submitted(lease, batch.token, created.batch)
         return None
 

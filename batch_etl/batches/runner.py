@@ -142,7 +142,7 @@ class Runner:
             transform.renderer(partition)
         digest = _records_digest(transform)
         asks = (transform.scope, transform.task.fingerprint, digest)
-        for row in self._open_transforms(transform.pipeline):
+        for row in self.open_transforms(transform.pipeline):
             if (row.scope, row.fingerprint, row.records_digest) == asks:
                 return row.id
         return self._ledger.create_transform(
@@ -166,6 +166,25 @@ class Runner:
             self._ledger.release(lease)
         return self._progress(transform_id, wait_s)
 
+    def cancel(self, transform_id: str) -> Progress:
+        """Bring an open transform to its end without its records' answers.
+
+        What was not sent is dropped, open batches are cancelled (requests that did not run cost
+        nothing), what they had answered is collected and kept for later runs. To be called again
+        until ``batches_open`` is 0; the transform is ``superseded`` then.
+        """
+        lease = self._ledger.acquire(transform_id)
+        if lease is None:
+            return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
+        row = self._ledger.transform(transform_id)
+        try:
+            with self._ledger.keeping(lease):
+                is_open = row.status in ("planning", "open")
+                waits = self._end(lease, row, cancel=True) if is_open else []
+        finally:
+            self._ledger.release(lease)
+        return self._progress(transform_id, max(waits, default=0.0))
+
     def _advance(self, lease: Lease, transform: Transform) -> float:
         row = self._ledger.transform(lease.transform_id)
         if row.status in ("done", "superseded"):
@@ -178,7 +197,7 @@ class Runner:
             blocked_s = self._plan(lease, transform)
         hint_s = self._exchange.poll(lease, row)
         if self._batches(row.id, OPEN_BATCH) or blocked_s is not None:
-            return self._wait_s(row.id, hint_s if blocked_s is None else min(hint_s, blocked_s))
+            return self._wait_s(row.id, hint_s if blocked_s is None else blocked_s)
         if self._retry(lease, transform):
             return _FIRST_WAIT_S
         self._finish(lease, transform)
@@ -208,7 +227,8 @@ class Runner:
         self._waited_s[transform_id] = min(grown, _LONGEST_WAIT_S)
         return max(hint_s, self._waited_s[transform_id])
 
-    def _open_transforms(self, pipeline: str) -> list[TransformRow]:
+    def open_transforms(self, pipeline: str) -> list[TransformRow]:
+        """The pipeline's transforms that are neither done nor superseded, newest first."""
         return self._ledger.transforms(
             pipeline=pipeline, endpoint=self._endpoint, statuses=["planning", "open"]
         )
@@ -222,7 +242,7 @@ class Runner:
     def _end_older(self, row: TransformRow) -> float | None:
         """Seconds to wait while an older one has open batches; None when there is none left."""
         waits: list[float] = []
-        for other in self._open_transforms(row.pipeline):
+        for other in self.open_transforms(row.pipeline):
             older = (other.created_at, other.id) < (row.created_at, row.id)
             if not older or not set(other.scope) & set(row.scope):
                 continue

@@ -121,17 +121,17 @@ def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iter
                 raise
             time.sleep(_TROUBLE_WAIT_S)
             continue
+        if progress.status == "superseded":
+            raise BatchEtlError(
+                f"transform {transform_id} was cancelled, or a newer run of the same partitions "
+                "with another task has taken over; what was answered by then is kept"
+            )
         facts = (progress.status, progress.attempt, progress.batches, progress.batches_open)
         if facts != told:
             told = facts
             yield progress
         if progress.done:
             return
-        if progress.status == "superseded":
-            raise BatchEtlError(
-                f"transform {transform_id} was superseded: a newer run of the same partitions "
-                "with another task has taken over"
-            )
         time.sleep(progress.wait_s)
 
 
