@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test bench-memory check format clean
+.PHONY: help setup demo dev test faults bench-memory check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ dev: $(STAMP) ## emulator and Dagster UI together; Ctrl-C ends both
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest
+
+faults: $(STAMP) ## the table of faults, filled by running them
+	$(BIN)/python -m batch_etl_tests.acceptance.fault_table
 
 bench-memory: $(STAMP) ## peak memory of whole runs of 100,000 and 200,000 records
 	$(BIN)/python -m batch_etl_tests.benchmarks.memory 100000 200000
