@@ -1,27 +1,23 @@
-"""The ledger: conditional moves, fenced leases, and what two real connections see of each other."""
+"""The ledger: conditional moves, fenced leases, and what two real connections see of each other.
+
+Every test with ``url`` runs on SQLite and on PostgreSQL. What several processes do to one ledger
+at once is in test_ledger_processes.py.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from batch_etl.batches.errors import LeaseLost, LedgerError
-from batch_etl.batches.ledger import SCHEMA_VERSION, Lease, Ledger
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
+from batch_etl.batches.ledger import Lease, Ledger, utc_now
 
 
 @pytest.fixture
@@ -179,7 +175,7 @@ def test_the_vendors_batch_ids_are_known_once_and_unique(ledger):
     ledger.move_batch(lease, "t1", "submitting", "submitted", batch_id="m1")
     assert ledger.knows(["m1", "m2"]) == {"m1"}
     assert ledger.knows([]) == set()
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(LedgerError, match=r"(?i)could not be used: .*unique"):
         ledger.move_batch(lease, "t2", "submitting", "submitted", batch_id="m1")
     assert [row.status for row in ledger.batches()] == ["submitted", "submitting"]
 
@@ -272,81 +268,58 @@ def test_a_lease_is_kept_through_a_long_call(url):
         assert "lease" not in {thread.name for thread in threading.enumerate()}
 
 
-def _lease_end(url: str) -> str:
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
-        ((end,),) = connection.execute("SELECT lease_expires_at FROM transforms").fetchall()
-    connection.close()
+def _lease_end(url: str) -> object:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        end = connection.execute(sa.text("SELECT lease_expires_at FROM transforms")).scalar_one()
+    engine.dispose()
     return end
 
 
-TAKE = """
-import sys
-from batch_etl.batches.ledger import Ledger
-ledger = Ledger(sys.argv[1])
-for line in sys.stdin:
-    print(ledger.acquire(line.strip()) is not None, flush=True)
-"""
+# the clock
 
 
-def test_a_second_process_gets_the_lease_only_after_the_first_lets_it_go(url, ledger):
+def test_a_transform_is_newer_than_all_before_it_even_if_the_clock_is_put_back(url):
+    """Else the newer of two would be taken for the older, and both be sent."""
+    with ExitStack() as stack:
+        ahead = Ledger(url, clock=lambda: utc_now() + dt.timedelta(hours=1))
+        ledger = Ledger(url)
+        stack.callback(ahead.close)
+        stack.callback(ledger.close)
+        created = [new_transform(each) for each in (ledger, ahead, ledger, ahead, ledger)]
+        rows = ledger.transforms()
+        assert [row.id for row in rows] == created[::-1]
+        assert len({row.created_at for row in rows}) == 5
+
+
+def test_a_machine_whose_clock_is_ahead_does_not_take_a_lease_over(postgres):
+    with ExitStack() as stack:
+        url = postgres.new_database()
+        ledger = Ledger(url)
+        ahead = Ledger(url, clock=lambda: utc_now() + dt.timedelta(hours=1))
+        behind = Ledger(url, clock=lambda: utc_now() - dt.timedelta(hours=1))
+        for each in (ledger, ahead, behind):
+            stack.callback(each.close)
+        identity = new_transform(ledger)
+        lease = held(ledger, identity)
+        assert ahead.acquire(identity) is None
+        ledger.release(lease)
+        held(behind, identity)
+        assert ledger.acquire(identity) is None
+
+
+def test_times_are_utc_whatever_the_databases_time_zone(url, ledger):
+    """The tests' PostgreSQL keeps the time of Tokyo."""
     identity = new_transform(ledger)
     lease = held(ledger, identity)
-    with subprocess.Popen(
-        [sys.executable, "-c", TAKE, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-
-        def asked() -> str:
-            print(identity, file=process.stdin, flush=True)
-            return process.stdout.readline().strip()  # type: ignore[union-attr]
-
-        assert asked() == "False"
-        ledger.release(lease)
-        assert asked() == "True"
-        assert ledger.acquire(identity) is None
-        process.stdin.close()
-    assert process.returncode == 0
-
-
-OPEN = """
-import sys
-from batch_etl.batches.ledger import Ledger
-sys.stdin.readline()
-ledger = Ledger(sys.argv[1])
-ledger.create_transform(pipeline="p", endpoint="e", scope=[None], fingerprint="f",
-                        records_digest="d", task={})
-"""
-
-
-def test_a_new_ledger_may_be_opened_by_several_processes_at_once(url):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for _ in range(3)
-    ]
-    for process in processes:
-        assert process.stdin
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    errors = [process.communicate()[1].decode() for process in processes]
-    assert errors == [""] * 3
-    ledger = Ledger(url)
-    assert len(ledger.transforms()) == 3
-    ledger.close()
+    add(ledger, lease)
+    row = ledger.batches()[0]
+    assert row.planned_at.tzinfo is dt.UTC
+    assert abs((utc_now() - row.planned_at).total_seconds()) < 60
+    assert [at.tzinfo for at, *_ in ledger.events(identity)] == [dt.UTC] * 2
 
 
 # opening
-
-
-def test_a_ledger_of_a_newer_program_is_refused(url, ledger):
-    ledger.close()
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
-        connection.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION + 1])
-    connection.close()
-    with pytest.raises(LedgerError, match=f"schema version {SCHEMA_VERSION + 1}.*upgrade"):
-        Ledger(url)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +331,7 @@ def test_a_ledger_of_a_newer_program_is_refused(url, ledger):
             ["127.0.0.1:1/db", "cannot be opened"],
         ),
         ("postgresql+nodriver://bob:hunter2@127.0.0.1:1/db", ["127.0.0.1", "nodriver"]),
-        ("mysql+pymysql://bob:hunter2@127.0.0.1/db", ["127.0.0.1/db", "pymysql"]),
+        ("mysql+pymysql://bob:hunter2@127.0.0.1/db", ["127.0.0.1/db", "SQLite or PostgreSQL"]),
         ("postgresql://bob:hunter2@host:hunter2/db", ["cannot be read", "percent-encoded"]),
         ("bob:hunter2", ["cannot be read"]),
         ("", ["cannot be read"]),
@@ -379,3 +352,19 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     path.write_text("not a database, but long enough to be looked at\n" * 50)
     with pytest.raises(LedgerError, match="not a database"):
         Ledger(f"sqlite:///{path}")
+
+
+def test_a_database_that_goes_away_is_a_ledger_error_without_the_password(postgres):
+    url = postgres.new_database()
+    ledger = Ledger(url)
+    identity = new_transform(ledger)
+    name = url.rpartition("/")[2]
+    postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = "
+    postgres.execute(f"{end}'{name}'")
+    with pytest.raises(LedgerError, match=f"{name} could not be used") as error:
+        ledger.transform(identity)
+    assert postgres.password not in str(error.value)
+    postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert ledger.transform(identity).status == "planning"
+    ledger.close()
