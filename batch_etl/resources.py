@@ -149,18 +149,27 @@ def open_runner(
 @contextmanager
 def runner_of(settings: environment.Settings) -> Iterator[Runner]:
     """The engine as the environment says, for a command that needs no Dagster run."""
-    endpoint = EndpointResource(
-        choice=settings.require_endpoint(),
-        base_url=settings.base_url,
-        emulator_url=settings.emulator_url,
-        api_key=settings.api_key,
-        auth_token=settings.auth_token,
-        version=settings.version,
-        prices=str(settings.prices) if settings.prices else None,
-    )
+    settings.require_endpoint()
+    endpoint = endpoint_of(settings, settings.api_key, settings.auth_token)
     storage = StorageResource(home=str(settings.home))
     with open_runner(storage, LedgerResource(url=settings.ledger_url), endpoint) as runner:
         yield runner
+
+
+def endpoint_of(
+    settings: environment.Settings, api_key: Any, auth_token: Any, *, max_tries: int = 5
+) -> EndpointResource:
+    """The endpoint of an environment; key and token as values, or as Dagster ``EnvVar``."""
+    return EndpointResource(
+        choice=settings.endpoint,
+        base_url=settings.base_url,
+        emulator_url=settings.emulator_url,
+        api_key=api_key,
+        auth_token=auth_token,
+        version=settings.version,
+        prices=str(settings.prices) if settings.prices else None,
+        max_tries=max_tries,
+    )
 
 
 def from_settings(settings: environment.Settings) -> dict[str, Any]:
@@ -168,14 +177,10 @@ def from_settings(settings: environment.Settings) -> dict[str, Any]:
     return {
         "storage": StorageResource(home=str(settings.home)),
         "ledger": LedgerResource(url=_secret("BATCH_ETL_LEDGER", settings.ledger_url)),
-        "endpoint": EndpointResource(
-            choice=settings.endpoint,
-            base_url=settings.base_url,
-            emulator_url=settings.emulator_url,
-            api_key=_secret("ANTHROPIC_API_KEY", settings.api_key),
-            auth_token=_secret("ANTHROPIC_AUTH_TOKEN", settings.auth_token),
-            version=settings.version,
-            prices=str(settings.prices) if settings.prices else None,
+        "endpoint": endpoint_of(
+            settings,
+            _secret("ANTHROPIC_API_KEY", settings.api_key),
+            _secret("ANTHROPIC_AUTH_TOKEN", settings.auth_token),
         ),
         "warehouse": WarehouseResource(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,6 +19,9 @@ from batch_etl.commands.run import (
     raise_if_failed,
     run_pipeline,
 )
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 _PACE = ("--pace", "1", "--retry-after-s", "1")
 
@@ -47,10 +51,9 @@ def demo(home: Path | None, only: Sequence[str]) -> None:
     console.print(_where_next(settings.home, reports[0]), soft_wrap=True)
 
 
-def _partitioned(definitions: object, name: str) -> bool:
+def _partitioned(definitions: dg.Definitions, name: str) -> bool:
     import dagster as dg
 
-    assert isinstance(definitions, dg.Definitions)  # noqa: S101
     asset = definitions.get_assets_def(dg.AssetKey([name, "results"]))
     return asset.partitions_def is not None
 

@@ -94,19 +94,11 @@ def _key(settings: environment.Settings) -> Finding:
 
 
 def _reachable(settings: environment.Settings) -> Finding:
-    from batch_etl.resources import EndpointResource
+    from batch_etl.resources import endpoint_of
 
     if settings.chosen is None or (settings.chosen == "anthropic" and not settings.has_key):
         return Finding("reachable", "warn", "not tried: no endpoint, or no key for it")
-    resource = EndpointResource(
-        choice=settings.chosen,
-        base_url=settings.base_url,
-        emulator_url=settings.emulator_url,
-        api_key=settings.api_key,
-        auth_token=settings.auth_token,
-        version=settings.version,
-        max_tries=1,
-    )
+    resource = endpoint_of(settings, settings.api_key, settings.auth_token, max_tries=1)
     try:
         with resource.open() as endpoint:
             reply = endpoint.client.ping()

@@ -62,7 +62,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -310,7 +310,3 @@ def draw(what: bytes, key: bytes) -> float:
     """A number in [0, 1) that is the same for the same ``what`` and ``key``."""
     digest = hashlib.blake2b(what, digest_size=8, key=key[:64]).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def fault_names(faults: list[Any]) -> list[str]:
-    return [fault.kind for fault in faults]
