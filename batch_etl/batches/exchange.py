@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from batch_etl.batches.collect import Collected, collect
 from batch_etl.batches.errors import AmbiguousCreate, ApiError, Interrupted, TimedOut
 from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
-from batch_etl.batches.plan import PlannedBatch, read_manifest, write_manifest
+from batch_etl.batches.manifest import PlannedBatch, manifest_path, read_manifest, write_manifest
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
 from batch_etl.batches.reconcile import find_created
 from batch_etl.batches.repeat import LONGEST_WAIT_S
@@ -60,11 +60,24 @@ class Exchange:
     def client(self) -> Client:
         return self.endpoint.client
 
-    def add(self, lease: Lease, batch: PlannedBatch, attempt: int, claude_model: str) -> None:
-        """Plan a batch: its manifest is on disk before the ledger knows of it."""
-        write_manifest(self.home.transform(lease.transform_id), batch)
-        self.ledger.add_batch(
+    def add(
+        self,
+        lease: Lease,
+        batch: PlannedBatch,
+        attempt: int,
+        claude_model: str,
+        aware_of: Collection[str] | None = None,
+    ) -> list[str]:
+        """Plan a batch: its manifest is on disk before the ledger knows of it.
+
+        Nothing is added where other transforms have batches that the caller is not ``aware_of``
+        (None: of all); these are returned.
+        """
+        folder = self.home.transform(lease.transform_id)
+        write_manifest(folder, batch)
+        unseen = self.ledger.add_batch(
             lease,
+            aware_of=aware_of,
             token=batch.token,
             endpoint=self.endpoint.name,
             attempt=attempt,
@@ -72,6 +85,9 @@ class Exchange:
             payload_bytes=batch.payload.size_bytes,
             claude_model=claude_model,
         )
+        if unseen:
+            manifest_path(folder, batch.token).unlink()
+        return unseen
 
     # submit -------------------------------------------------------------------------------------
 

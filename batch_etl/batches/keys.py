@@ -56,6 +56,11 @@ class KeySet:
             if len(self._runs[1]) * 4 > len(self._runs[0]):
                 self._runs = [np.unique(np.concatenate(self._runs))]
 
+    def all(self) -> U64:
+        """Every prefix that was added, sorted, once."""
+        self._runs = [np.unique(np.concatenate(self._runs))]
+        return self._runs[0]
+
     def contains(self, prefixes: U64) -> Mask:
         """For each prefix, whether it was added."""
         found = np.zeros(len(prefixes), dtype=bool)

@@ -23,7 +23,7 @@ import datetime as dt
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -207,6 +207,18 @@ class Ledger:
                 raise LedgerError(f"transform {lease.transform_id} is no longer {before}")
             _event(tx, lease.transform_id, None, f"transform {after}", dict(counts or {}), at=now)
 
+    def await_batches(self, lease: Lease, tokens: Sequence[str]) -> None:
+        """Note which batches of other transforms hold requests of this one."""
+        with self._held(lease) as (tx, now):
+            tx.execute(
+                TRANSFORMS.update()
+                .where(TRANSFORMS.c.id == lease.transform_id)
+                .values(awaits=_json(list(tokens)) if tokens else None, updated_at=now)
+            )
+            if tokens:
+                detail = {"batches": list(tokens)}
+                _event(tx, lease.transform_id, None, "batches awaited", detail, at=now)
+
     # leases -------------------------------------------------------------------------------------
 
     def acquire(self, transform_id: str) -> Lease | None:
@@ -298,9 +310,17 @@ class Ledger:
         requests: int,
         payload_bytes: int,
         claude_model: str,
-    ) -> None:
-        """A planned batch whose manifest is already on disk."""
+        aware_of: Collection[str] | None = None,
+    ) -> list[str]:
+        """A planned batch whose manifest is already on disk.
+
+        Where other transforms of the endpoint have batches that are not among ``aware_of`` (None:
+        all are), which may hold the same requests, nothing is added and those are returned.
+        """
         with self._held(lease) as (tx, now):
+            unseen = _unseen(tx, lease.transform_id, endpoint, aware_of)
+            if unseen:
+                return unseen
             tx.execute(
                 BATCHES.insert().values(
                     id=token,
@@ -316,6 +336,7 @@ class Ledger:
             )
             detail = {"requests": requests, "bytes": payload_bytes, "attempt": attempt}
             _event(tx, lease.transform_id, token, "batch planned", detail, at=now)
+        return []
 
     def move_batch(
         self,
@@ -346,9 +367,12 @@ class Ledger:
         transform_id: str | None = None,
         endpoint: str | None = None,
         statuses: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
     ) -> list[BatchRow]:
-        """Batches, in the order they were planned."""
+        """Batches, in the order they were planned; ``ids`` are tokens."""
         query = sa.select(BATCHES).order_by(BATCHES.c.planned_at, BATCHES.c.id)
+        if ids is not None:
+            query = query.where(BATCHES.c.id.in_(list(ids)))
         if transform_id is not None:
             query = query.where(BATCHES.c.transform_id == transform_id)
         if endpoint is not None:
@@ -416,6 +440,24 @@ class Ledger:
 
     def _now(self, tx: sa.Connection) -> dt.datetime:
         return database.now(tx, self._clock)
+
+
+def _unseen(
+    tx: sa.Connection, transform_id: str, endpoint: str, aware_of: Collection[str] | None
+) -> list[str]:
+    """Other transforms' batches of the endpoint that are not among ``aware_of``.
+
+    From here to the end of the transaction nobody else adds a batch.
+    """
+    database.lock(tx, f"batches of {endpoint}")
+    if aware_of is None:
+        return []
+    others = sa.select(BATCHES.c.id).where(
+        BATCHES.c.endpoint == endpoint,
+        BATCHES.c.transform_id != transform_id,
+        BATCHES.c.status != "dropped",
+    )
+    return sorted(set(tx.execute(others).scalars()) - set(aware_of))
 
 
 def _event(

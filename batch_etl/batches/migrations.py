@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -95,7 +96,22 @@ def _version_1(tx: sa.Connection) -> None:
     tx.execute(_VERSION.insert().values(version=1))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_version_1,)
+def _version_2(tx: sa.Connection) -> None:
+    """Money reserved of a budget; batches waited for; batches deleted at the API."""
+    time = sa.DateTime(timezone=True)
+    columns: list[tuple[str, sa.Column[Any]]] = [
+        ("transforms", sa.Column("reserved_pico_usd", sa.BigInteger)),
+        ("transforms", sa.Column("reserved_at", time)),
+        ("transforms", sa.Column("awaits", sa.Text)),
+        ("batches", sa.Column("reserved_pico_usd", sa.BigInteger)),
+        ("batches", sa.Column("deleted_at", time)),
+    ]
+    for table, column in columns:
+        kind = column.type.compile(tx.dialect)
+        tx.execute(sa.DDL(f"ALTER TABLE {table} ADD COLUMN {column.name} {kind}"))
+
+
+MIGRATIONS: tuple[Migration, ...] = (_version_1, _version_2)
 
 
 def migrate(tx: sa.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -4,12 +4,12 @@
 It can be called again at any time, after any interruption, by any process: a loop calls it until
 the transform is done, a sensor calls it once in a while, a run after a crash calls it first.
 
-    plan       records -> payloads that nobody has paid for (plan.py)
+    plan       records -> payloads that nobody has paid for (planning.py, plan.py)
     submit     planned -> submitting is committed, then ONE POST, then -> submitted
     reconcile  a batch left in submitting may or may not exist: it is looked for, never sent blindly
     poll       only processing_status "ended" is believed
     collect    results -> answers, one outcome a request (collect.py)
-    retry      outcomes worth it go into one more batch of the same transform (retry.py)
+    retry      outcomes worth it go into further batches of the same transform (attempts.py)
     finish     records x outcomes -> results, one row a record (finish.py)
 
 A transform is found again by what it asks: same pipeline, endpoint, partitions, task and records.
@@ -33,25 +33,16 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from batch_etl import memory
-from batch_etl.batches.answers import answered_keys, read_answers
+from batch_etl.batches.attempts import Attempts
+from batch_etl.batches.elsewhere import awaiting
 from batch_etl.batches.exchange import Exchange
 from batch_etl.batches.finish import AnswerFile, Lineage, PartitionResult, Target, finish
-from batch_etl.batches.keys import KeySet, from_arrow, halves
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
 from batch_etl.batches.models import check_model, warn_model
 from batch_etl.batches.outcome import BILLED
-from batch_etl.batches.plan import (
-    PlanCounts,
-    Transform,
-    manifest_keys,
-    plan,
-    read_manifest,
-    render_again,
-)
-from batch_etl.batches.request import new_token
-from batch_etl.batches.retry import worth_another_try
+from batch_etl.batches.planning import Planning
+from batch_etl.batches.transform import Transform
 from batch_etl.errors import ConfigError
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -121,6 +112,8 @@ class Runner:
         self._ledger = exchange.ledger
         self._answers = exchange.home.answers(exchange.endpoint.name)
         self._endpoint = exchange.endpoint.name
+        self._planning = Planning(exchange)
+        self._attempts = Attempts(exchange, self._planning)
         self._waited_s: dict[str, float] = {}
 
     @property
@@ -192,13 +185,16 @@ class Runner:
         others_wait_s = self._end_older(row)
         if others_wait_s is not None:
             return others_wait_s
-        blocked_s = self._settle(lease, transform)
+        blocked_s = self._planning.settle(lease, transform)
+        awaiting_s = awaiting(self._exchange, lease, row)
+        if blocked_s is None:
+            blocked_s = awaiting_s
         if blocked_s is None and self._ledger.transform(row.id).status == "planning":
-            blocked_s = self._plan(lease, transform)
+            blocked_s = self._planning.plan(lease, transform)
         hint_s = self._exchange.poll(lease, row)
         if self._batches(row.id, OPEN_BATCH) or blocked_s is not None:
             return self._wait_s(row.id, hint_s if blocked_s is None else blocked_s)
-        if self._retry(lease, transform):
+        if self._attempts.next(lease, transform):
             return _FIRST_WAIT_S
         self._finish(lease, transform)
         return 0.0
@@ -268,107 +264,6 @@ class Runner:
             return [self._wait_s(other.id, hint_s)]
         self._ledger.move_transform(lease, other.status, "superseded")
         return []
-
-    # plan, settle, retry ------------------------------------------------------------------------
-
-    def _plan(self, lease: Lease, transform: Transform) -> float | None:
-        """Plan all records, sending each payload once full; seconds to wait if one is not in."""
-        counts = PlanCounts()
-        folder = self._home.transform(lease.transform_id)
-        answered = answered_keys(self._answers, self._earlier(lease.transform_id))
-        blocked_s: float | None = None
-        for batch in plan(transform, folder, answered, self._in_flight(lease), counts):
-            self._exchange.add(lease, batch, 1, transform.task.claude_model)
-            if blocked_s is None:
-                blocked_s = self._exchange.submit(lease, batch, transform.task.betas)
-            del batch
-            memory.release()
-        sent = sum(batch.requests for batch in self._sent(lease) if batch.attempt == 1)
-        tally = {
-            "records": counts.records,
-            "sent": sent,
-            "reused": counts.reused,
-            "shared": counts.shared + counts.sent - sent,
-            "unsendable": counts.unsendable,
-        }
-        self._ledger.move_transform(lease, "planning", "open", counts=tally)
-        return blocked_s
-
-    def _earlier(self, transform_id: str) -> list[str]:
-        """Collected batches of this endpoint, newest first, but for the transform's own."""
-        batches = self._ledger.batches(endpoint=self._endpoint, statuses=["collected"])
-        return [batch.id for batch in reversed(batches) if batch.transform_id != transform_id]
-
-    def _sent(self, lease: Lease) -> list[BatchRow]:
-        batches = self._batches(lease.transform_id)
-        return [batch for batch in batches if batch.status not in ("dropped", "lost")]
-
-    def _in_flight(self, lease: Lease) -> KeySet:
-        folder = self._home.transform(lease.transform_id)
-        return KeySet(halves(manifest_keys(folder, batch.id))[0] for batch in self._sent(lease))
-
-    def _settle(self, lease: Lease, transform: Transform) -> float | None:
-        """Find what was sent and not noted, send what was planned; seconds to wait if blocked."""
-        folder = self._home.transform(lease.transform_id)
-        if not self._exchange.reconcile(lease, if_absent="planned"):
-            return _FIRST_WAIT_S
-        self._unpack(lease, transform)
-        for row in self._batches(lease.transform_id, ["planned"]):
-            again = render_again(transform, row.id, read_manifest(folder, row.id))
-            blocked_s = self._exchange.submit(lease, again, transform.task.betas)
-            if blocked_s is not None:
-                return blocked_s
-        return None
-
-    def _unpack(self, lease: Lease, transform: Transform) -> None:
-        """Drop planned batches over the limits of now, and have their records planned again.
-
-        Limits are no part of what is asked, so they may have been lowered since: because the
-        server, or something before it, would not take batches of that size.
-        """
-        limits = transform.task.packing
-        dropped = False
-        for row in self._batches(lease.transform_id, ["planned"]):
-            over = row.requests > limits.max_requests or row.payload_bytes > limits.max_bytes
-            if over and row.attempt == 1:
-                detail = {"why": "over the limits of a batch, which were lowered"}
-                self._ledger.move_batch(lease, row.id, "planned", "dropped", detail)
-                dropped = True
-        if dropped and self._ledger.transform(lease.transform_id).status == "open":
-            self._ledger.move_transform(lease, "open", "planning")
-
-    def _retry(self, lease: Lease, transform: Transform) -> bool:
-        """Plan another attempt of what is worth it; whether there was any."""
-        sent = self._sent(lease)
-        planned = False
-        for batch in sent:
-            if batch.attempt >= transform.task.max_attempts:
-                continue
-            manifest = self._again(lease, batch, [b for b in sent if b.attempt > batch.attempt])
-            if manifest.num_rows:  # a part of a payload, so it fits one
-                again = render_again(transform, new_token(), manifest)
-                self._exchange.add(lease, again, batch.attempt + 1, transform.task.claude_model)
-                planned = True
-        if planned:
-            self._settle(lease, transform)
-        return planned
-
-    def _again(self, lease: Lease, batch: BatchRow, later: list[BatchRow]) -> pa.Table:
-        """The manifest's rows that are worth another try and in no later attempt yet."""
-        folder = self._home.transform(lease.transform_id)
-        tried = KeySet(halves(manifest_keys(folder, one.id))[0] for one in later)
-        rows: list[int] = []
-        for answers in read_answers(self._answers, batch.id):
-            kinds = answers.column("outcome").to_pylist()
-            errors = answers.column("error_type").to_pylist()
-            done = tried.contains(halves(from_arrow(answers.column("request_key")))[0])
-            own = answers.column("row").to_pylist()
-            rows += [
-                row
-                for row, kind, error, again in zip(own, kinds, errors, done, strict=True)
-                if worth_another_try(kind, error) and not again
-            ]
-        return read_manifest(folder, batch.id).take(pa.array(sorted(rows), pa.int64()))
 
     # finish -------------------------------------------------------------------------------------
 

@@ -49,6 +49,9 @@ TRANSFORMS = sa.Table(
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_expires_at", UtcTime),
     sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("reserved_pico_usd", sa.BigInteger),  # of a budget, for what is in no batch yet
+    sa.Column("reserved_at", UtcTime),
+    sa.Column("awaits", sa.Text),  # JSON list of other transforms' batches that hold its requests
 )
 sa.Index("ix_transforms_scope", TRANSFORMS.c.pipeline, TRANSFORMS.c.endpoint, TRANSFORMS.c.status)
 
@@ -77,6 +80,8 @@ BATCHES = sa.Table(
     sa.Column("cache_write_tokens", sa.BigInteger),
     sa.Column("cost_pico_usd", sa.BigInteger),  # 1e-12 dollars; null where a price is unknown
     sa.Column("standard_pico_usd", sa.BigInteger),  # the same at the standard price
+    sa.Column("reserved_pico_usd", sa.BigInteger),  # of a budget, until the cost is known
+    sa.Column("deleted_at", UtcTime),  # at the API, where that was asked for
 )
 sa.Index("ix_batches_transform", BATCHES.c.transform_id)
 sa.Index("ix_batches_status", BATCHES.c.endpoint, BATCHES.c.status)
@@ -110,6 +115,9 @@ class TransformRow:
     counts: Mapping[str, int]
     created_at: dt.datetime
     updated_at: dt.datetime
+    reserved_pico_usd: int | None = None
+    reserved_at: dt.datetime | None = None
+    awaits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,8 @@ class BatchRow:
     cache_write_tokens: int | None
     cost_pico_usd: int | None
     standard_pico_usd: int | None
+    reserved_pico_usd: int | None = None
+    deleted_at: dt.datetime | None = None
 
 
 def read_transform(row: Any) -> TransformRow:
@@ -145,6 +155,7 @@ def read_transform(row: Any) -> TransformRow:
     values["scope"] = tuple(msgspec.json.decode(row.scope))
     values["task"] = msgspec.json.decode(row.task)
     values["counts"] = msgspec.json.decode(row.counts)
+    values["awaits"] = tuple(msgspec.json.decode(row.awaits)) if row.awaits else ()
     return TransformRow(**values)
 
 

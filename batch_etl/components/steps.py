@@ -17,7 +17,7 @@ import dagster as dg
 
 from batch_etl import memory
 from batch_etl.batches.errors import ApiError
-from batch_etl.batches.plan import Partition, Transform
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.batches.runner import Progress, Runner
 from batch_etl.batches.task import Task
 from batch_etl.components import metadata

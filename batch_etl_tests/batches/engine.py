@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from batch_etl.batches.client import Client
 from batch_etl.batches.exchange import Endpoint, Exchange
 from batch_etl.batches.ledger import Ledger
-from batch_etl.batches.plan import Partition, Transform
 from batch_etl.batches.pricing import PriceList
 from batch_etl.batches.runner import Progress, Runner, Summary
 from batch_etl.batches.task import Task
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.emulator.server import running
 from batch_etl.emulator.settings import Pace
 from batch_etl.files import Home

@@ -15,23 +15,28 @@ from upath import UPath
 
 from batch_etl.batches.errors import RenderError
 from batch_etl.batches.keys import KeySet, from_arrow, halves
-from batch_etl.batches.plan import (
+from batch_etl.batches.manifest import (
     MANIFEST,
-    PLAN,
-    Partition,
-    PlanCounts,
     PlannedBatch,
-    Transform,
     manifest_keys,
-    plan,
-    plan_path,
     read_manifest,
     render_again,
     write_manifest,
 )
+from batch_etl.batches.plan import PLAN, PlanCounts, plan, plan_path
 from batch_etl.batches.request import custom_id, new_token
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
 from batch_etl_tests.batches.engine import rows, task, write_records
+
+
+class Nobody:
+    """Other transforms that have answered ``known`` and are buying nothing."""
+
+    def __init__(self, known: KeySet | None = None) -> None:
+        self.answered = known or KeySet()
+        self.buying = KeySet()
+        self.awaited = KeySet()
 
 
 def transform(folder: Path, partitions: list[list[dict[str, Any]]], **changes: Any) -> Transform:
@@ -50,7 +55,7 @@ def planned(
     counts = PlanCounts()
     known = answered or KeySet()
     flight = in_flight if in_flight is not None else KeySet()
-    return list(plan(own, UPath(folder), known, flight, counts)), counts
+    return list(plan(own, UPath(folder), Nobody(known), flight, counts)), counts
 
 
 def body(batch: PlannedBatch) -> bytes:
@@ -140,7 +145,7 @@ def test_a_payload_is_yielded_as_soon_as_it_is_full(tmp_path):
     own = transform(
         tmp_path, [broken], prompt="{{ text }}{{ 1 // n }}", packing={"max_requests": 9}
     )
-    batches = plan(own, UPath(tmp_path), KeySet(), KeySet(), PlanCounts())
+    batches = plan(own, UPath(tmp_path), Nobody(), KeySet(), PlanCounts())
     assert next(batches).payload.count == 9
     with pytest.raises(RenderError, match="record 'r0'"):
         list(batches)

@@ -1,0 +1,118 @@
+"""What the endpoint's other transforms have bought, or are buying: no request is bought by two.
+
+Two transforms that are open at the same time (two partitions of one pipeline, two pipelines that
+share a prompt) may hold equal requests. Each request belongs to the batch that was planned first;
+the other transform waits for that batch and then finds its answer, as if it had come later.
+
+    snapshot   before planning: the keys that others have answered, and those in their open batches
+    claim      a batch is added to the ledger only by one who has seen every batch planned before
+               it; who has not, takes out what those hold, and claims again
+    await      the batches that hold what was left out are noted with the transform, which goes on
+               when they are done
+
+A transform that nobody advances any more does not hold others up: what it has at the API is looked
+for and collected by the one that waits, and what it only planned is dropped after a while (it plans
+that again, should it go on).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+from batch_etl.batches.answers import answered_keys
+from batch_etl.batches.exchange import Exchange
+from batch_etl.batches.keys import U64, KeySet, Mask, halves
+from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
+from batch_etl.batches.lifecycle import OPEN_BATCH
+from batch_etl.batches.manifest import manifest_keys
+
+_ABANDONED = dt.timedelta(minutes=10)
+"""A batch that was planned so long ago and not sent, and whose transform nobody holds."""
+
+_HELD_WAIT_S = 2.0
+
+
+class Elsewhere:
+    """A snapshot of the other transforms' keys, which grows by what :meth:`learn` is told."""
+
+    def __init__(self, exchange: Exchange, transform_id: str) -> None:
+        self._exchange = exchange
+        self._folder = exchange.home.answers(exchange.endpoint.name)
+        self._mine = transform_id
+        self._buying: dict[str, str] = {}
+        self.seen: set[str] = set()
+        self.answered = KeySet()
+        self.buying = KeySet()
+        self.awaited = KeySet()
+        self._take(exchange.ledger.batches(endpoint=exchange.endpoint.name))
+
+    def learn(self, tokens: Sequence[str]) -> None:
+        """Take in batches that were planned after the snapshot."""
+        self._take(self._exchange.ledger.batches(ids=tokens))
+
+    def _take(self, rows: Iterable[BatchRow]) -> None:
+        others = [row for row in rows if row.transform_id != self._mine]
+        self.seen |= {row.id for row in others}
+        waiting = [row for row in others if row.status in OPEN_BATCH]
+        self._buying |= {row.id: row.transform_id for row in waiting}
+        self.buying.add(KeySet(self._keys(row.id) for row in waiting).all())
+        collected = [row.id for row in reversed(others) if row.status == "collected"]
+        self.answered.add(answered_keys(self._folder, collected).all())
+
+    def _keys(self, token: str) -> U64:
+        folder = self._exchange.home.transform(self._buying[token])
+        return halves(manifest_keys(folder, token))[0]
+
+    def taken(self, prefixes: U64) -> Mask:
+        """For each key, whether another has answered it or is buying it; the latter are awaited."""
+        answered = self.answered.contains(prefixes)
+        buying = self.buying.contains(prefixes) & ~answered
+        self.awaited.add(prefixes[buying])
+        return answered | buying
+
+    def holders(self) -> list[str]:
+        """The open batches that hold any of the awaited keys."""
+        if not len(self.awaited):
+            return []
+        return [token for token in self._buying if self.awaited.contains(self._keys(token)).any()]
+
+
+def awaiting(exchange: Exchange, lease: Lease, row: TransformRow) -> float | None:
+    """Seconds to wait while a batch that ``row`` awaits is open; None when none is any more."""
+    if not row.awaits:
+        return None
+    rows = exchange.ledger.batches(ids=row.awaits)
+    waiting = [batch for batch in rows if batch.status in OPEN_BATCH]
+    if not waiting:
+        exchange.ledger.await_batches(lease, ())
+        return None
+    hints = [_tend(exchange, owner) for owner in sorted({batch.transform_id for batch in waiting})]
+    return max(hints)
+
+
+def _tend(exchange: Exchange, transform_id: str) -> float:
+    """Do what is due at the API for a transform that nobody holds; seconds to wait."""
+    lease = exchange.ledger.acquire(transform_id)
+    if lease is None:
+        return _HELD_WAIT_S
+    try:
+        with exchange.ledger.keeping(lease):
+            exchange.reconcile(lease, if_absent="planned")
+            hint_s = exchange.poll(lease, exchange.ledger.transform(transform_id))
+            _drop_abandoned(exchange, lease)
+    finally:
+        exchange.ledger.release(lease)
+    return max(hint_s, 1.0)
+
+
+def _drop_abandoned(exchange: Exchange, lease: Lease) -> None:
+    ledger = exchange.ledger
+    before = dt.datetime.now(dt.UTC) - _ABANDONED
+    planned = ledger.batches(transform_id=lease.transform_id, statuses=["planned"])
+    old = [batch for batch in planned if batch.planned_at < before]
+    for batch in old:
+        detail = {"why": "planned long ago and never sent; another transform needs its requests"}
+        ledger.move_batch(lease, batch.id, "planned", "dropped", detail)
+    if old and ledger.transform(lease.transform_id).status == "open":
+        ledger.move_transform(lease, "open", "planning")

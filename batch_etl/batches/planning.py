@@ -1,0 +1,132 @@
+"""From records to batches at the API: planned, claimed, sent, and found again after a fall.
+
+``plan`` makes one pass over the records. Each payload is claimed (``elsewhere.py``: no other
+transform buys any of its requests) and sent as soon as it is full. ``settle`` comes first in every
+step: it decides what a create that was never answered came to, and sends what was planned and not
+sent. Both can be cut short anywhere and called again.
+"""
+
+from __future__ import annotations
+
+from batch_etl import memory
+from batch_etl.batches.elsewhere import Elsewhere
+from batch_etl.batches.exchange import Exchange
+from batch_etl.batches.keys import KeySet, halves
+from batch_etl.batches.ledger import BatchRow, Lease
+from batch_etl.batches.manifest import (
+    PlannedBatch,
+    keys_of,
+    manifest_keys,
+    read_manifest,
+    render_again,
+)
+from batch_etl.batches.plan import PlanCounts, plan
+from batch_etl.batches.request import new_token
+from batch_etl.batches.transform import Transform
+
+_FIRST_WAIT_S = 1.0
+
+
+class Planning:
+    """The planning and sending of one endpoint's transforms."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._home = exchange.home
+        self._ledger = exchange.ledger
+
+    # plan ---------------------------------------------------------------------------------------
+
+    def plan(self, lease: Lease, transform: Transform) -> float | None:
+        """Plan all records, sending each payload once full.
+
+        Seconds to wait where that is not all: a payload could not be sent yet, or some requests
+        are being bought by another transform, whose batches are noted as awaited.
+        """
+        counts = PlanCounts()
+        elsewhere = Elsewhere(self._exchange, lease.transform_id)
+        folder = self._home.transform(lease.transform_id)
+        in_flight = self._in_flight(lease)
+        blocked_s: float | None = None
+        for batch in plan(transform, folder, elsewhere, in_flight, counts):
+            claimed = self.claim(lease, transform, batch, 1, elsewhere)
+            if claimed is not None and blocked_s is None:
+                blocked_s = self._exchange.submit(lease, claimed, transform.task.betas)
+            del batch, claimed
+            memory.release()
+        awaited = elsewhere.holders()
+        self._ledger.await_batches(lease, awaited)
+        if awaited:
+            return blocked_s or _FIRST_WAIT_S
+        self._ledger.move_transform(lease, "planning", "open", counts=self._tally(lease, counts))
+        return blocked_s
+
+    def _tally(self, lease: Lease, counts: PlanCounts) -> dict[str, int]:
+        sent = sum(batch.requests for batch in self.sent(lease) if batch.attempt == 1)
+        return {
+            "records": counts.records,
+            "sent": sent,
+            "reused": counts.reused,
+            "shared": counts.shared + counts.sent - sent,
+            "unsendable": counts.unsendable,
+        }
+
+    def claim(
+        self,
+        lease: Lease,
+        transform: Transform,
+        batch: PlannedBatch,
+        attempt: int,
+        elsewhere: Elsewhere,
+    ) -> PlannedBatch | None:
+        """Add a batch to the ledger, without what others have come to hold; None if that is all."""
+        model = transform.task.claude_model
+        while unseen := self._exchange.add(lease, batch, attempt, model, elsewhere.seen):
+            elsewhere.learn(unseen)
+            taken = elsewhere.taken(halves(keys_of(batch.manifest))[0])
+            if not taken.any():
+                continue
+            if taken.all():
+                return None
+            batch = render_again(transform, new_token(), batch.without(taken))
+        return batch
+
+    def sent(self, lease: Lease) -> list[BatchRow]:
+        """The transform's batches whose requests need not be planned again."""
+        batches = self._ledger.batches(transform_id=lease.transform_id)
+        return [batch for batch in batches if batch.status != "dropped"]
+
+    def _in_flight(self, lease: Lease) -> KeySet:
+        folder = self._home.transform(lease.transform_id)
+        return KeySet(halves(manifest_keys(folder, batch.id))[0] for batch in self.sent(lease))
+
+    # settle -------------------------------------------------------------------------------------
+
+    def settle(self, lease: Lease, transform: Transform) -> float | None:
+        """Find what was sent and not noted, send what was planned; seconds to wait if blocked."""
+        folder = self._home.transform(lease.transform_id)
+        decided = self._exchange.reconcile(lease, if_absent="planned")
+        self._unpack(lease, transform)
+        for row in self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"]):
+            again = render_again(transform, row.id, read_manifest(folder, row.id))
+            blocked_s = self._exchange.submit(lease, again, transform.task.betas)
+            if blocked_s is not None:
+                return blocked_s
+        return None if decided else _FIRST_WAIT_S
+
+    def _unpack(self, lease: Lease, transform: Transform) -> None:
+        """Drop planned batches over the limits of now, and have their records planned again.
+
+        Limits are no part of what is asked, so they may have been lowered since: because the
+        server, or something before it, would not take batches of that size.
+        """
+        limits = transform.task.packing
+        dropped = False
+        for row in self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"]):
+            over = row.requests > limits.max_requests or row.payload_bytes > limits.max_bytes
+            if over and row.attempt == 1:
+                detail = {"why": "over the limits of a batch, which were lowered"}
+                self._ledger.move_batch(lease, row.id, "planned", "dropped", detail)
+                dropped = True
+        if dropped and self._ledger.transform(lease.transform_id).status == "open":
+            self._ledger.move_transform(lease, "open", "planning")
