@@ -22,7 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_etl.emulator.formats import from_pattern, legal_default, look_for
-from batch_etl.emulator.records import Record, key_of, stems, words_of_name
+from batch_etl.emulator.records import RECORD_WEIGHT, Record
+from batch_etl.emulator.words import key_of, says_something, stems, words_of_name
 
 Answer = tuple[Any, float]
 Answerer = Callable[[Record], Answer]
@@ -53,36 +54,68 @@ CONFIDENCE_NAMES = frozenset(["confidence", "score", "probability", "certainty",
 _RANGE = re.compile(
     r"(?<![\w.-])(\d+(?:\.\d+)?)\s*(?:-|–|—|to|and|\.\.)\s*(\d+(?:\.\d+)?)(?![\w.])"
 )
+_NAMED_NUMBER = re.compile(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?")
+_LETTERS = re.compile(r"[^\W\d_]{4,}")
 
 
 def always(value: Any) -> Answerer:
     return lambda _: (value, 0.0)
 
 
-def _scores(options: list[Option], record: Record) -> list[tuple[float, Any]]:
-    return [
-        (NAME_WEIGHT * record.overlap(named) + record.overlap(said), value)
-        for value, named, said in options
-    ]
+class Ballot:
+    """The values of an enum, and for each stem the values that it speaks for and how much."""
+
+    def __init__(self, options: list[Option]) -> None:
+        self.values = [value for value, _, _ in options]
+        votes: dict[str, list[tuple[int, float]]] = {}
+        for place, (_, named, said) in enumerate(options):
+            for word in named:
+                votes.setdefault(word, []).append((place, NAME_WEIGHT))
+            for word in said:
+                votes.setdefault(word, []).append((place, 1.0))
+        self._votes = votes
+        self._words = frozenset(votes)
+
+    def scores(self, record: Record) -> list[float]:
+        """By value: ``NAME_WEIGHT`` times the overlap with its name, plus that with what is said
+        about it.
+        """
+        scores = [0.0] * len(self.values)
+        votes = self._votes
+        for word in self._words & record.heavy:
+            for place, weight in votes[word]:
+                scores[place] += RECORD_WEIGHT * weight
+        for word in self._words & record.light:
+            for place, weight in votes[word]:
+                scores[place] += weight
+        return scores
 
 
 def one_of(options: list[Option], name: str) -> Answerer:
+    return _winner(Ballot(options), name)
+
+
+def _winner(ballot: Ballot, name: str) -> Answerer:
     def choose(record: Record) -> Answer:
-        scores = _scores(options, record)
-        best = max(score for score, _ in scores)
-        tied = [value for score, value in scores if score == best]
+        scores = ballot.scores(record)
+        best = max(scores)
+        if scores.count(best) == 1:
+            return ballot.values[scores.index(best)], best
+        tied = [value for value, score in zip(ballot.values, scores, strict=True) if score == best]
         return tied[record.pick(name, len(tied))], best
 
     return choose
 
 
 def several_of(options: list[Option], name: str, least: int) -> Answerer:
-    one = one_of(options, name)
+    ballot = Ballot(options)
+    one = _winner(ballot, name)
 
     def choose(record: Record) -> Answer:
-        scores = _scores(options, record)
-        best = max(score for score, _ in scores)
-        chosen = [value for score, value in scores if score > 0 and score * 2 >= best]
+        scores = ballot.scores(record)
+        best = max(scores)
+        found = zip(ballot.values, scores, strict=True)
+        chosen = [value for value, score in found if score > 0 and score * 2 >= best]
         if len(chosen) < least:
             chosen = [one(record)[0]]
         return chosen, best
@@ -106,9 +139,10 @@ def best_of(branches: list[Answerer], name: str) -> Answerer:
 
 def whether(name: str, about: str) -> Answerer:
     words = frozenset(stems(words_of_name(name))) or frozenset(stems(about))
+    key = key_of(name)
 
     def choose(record: Record) -> Answer:
-        said = record.fields.get(key_of(name), "").lower()
+        said = record.fields.get(key, "").lower()
         if said in ("true", "yes", "false", "no"):
             return said in ("true", "yes"), 1.0
         evidence = record.overlap(words)
@@ -118,27 +152,32 @@ def whether(name: str, about: str) -> Answerer:
 
 
 def number(kind: str, name: str, about: str) -> Answerer:
-    key, bounds = key_of(name), _RANGE.search(about)
-    low, high = (float(bounds[1]), float(bounds[2])) if bounds else (None, None)
+    key, bounds = key_of(name), _bounds_in(about)
     sure = key in CONFIDENCE_NAMES or any(key.endswith(word) for word in CONFIDENCE_NAMES)
 
     def choose(record: Record) -> Answer:
-        value, evidence = _number_in(record, key)
-        if low is not None and high is not None and low < high:
-            if evidence == 0 or not low <= value <= high:
-                value, evidence = low + (high - low) * record.pick(name, 101) / 100, 0.0
-        elif sure and evidence < 2:
+        named = _NAMED_NUMBER.search(record.fields.get(key, ""))
+        if named:
+            value, evidence = float(re.sub("[,']", "", named[0])), 2.0
+        elif sure and bounds is None:
             value, evidence = 0.5 + record.pick(name, 50) / 100, 0.0
+        else:
+            first = record.first_number
+            value, evidence = (0.0, 0.0) if first is None else (first, 1.0)
+        if bounds is not None and (evidence == 0 or not bounds[0] <= value <= bounds[1]):
+            low, high = bounds
+            value, evidence = low + (high - low) * record.pick(name, 101) / 100, 0.0
         return (int(value) if kind == "integer" else round(value, 4)), evidence
 
     return choose
 
 
-def _number_in(record: Record, key: str) -> tuple[float, float]:
-    named = re.search(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?", record.fields.get(key, ""))
-    if named:
-        return float(re.sub("[,']", "", named[0])), 2.0
-    return (record.numbers[0], 1.0) if record.numbers else (0.0, 0.0)
+def _bounds_in(about: str) -> tuple[float, float] | None:
+    found = _RANGE.search(about)
+    if found is None:
+        return None
+    low, high = float(found[1]), float(found[2])
+    return (low, high) if low < high else None
 
 
 def sentence(name: str, about: str) -> Answerer:
@@ -154,16 +193,20 @@ def sentence(name: str, about: str) -> Answerer:
             return clip(record.text.strip()), 0.0
         if is_summary:
             return clip(sentences[0]), 1.0
-        shared = [len(words & stems(sentence)) for sentence in sentences[:50]]
-        most = max(shared)
-        return clip(sentences[shared.index(most)]), float(most)
+        wanted = words & record.heavy
+        if not wanted:
+            return clip(sentences[0]), 0.0
+        found, shared = record.sentence_about(wanted)
+        return clip(found), float(shared)
 
     return choose
 
 
 def formatted(kind: str, name: str) -> Answerer:
+    key = key_of(name)
+
     def choose(record: Record) -> Answer:
-        for text in (record.fields.get(key_of(name)), record.text):
+        for text in (record.fields.get(key), record.text):
             if text and (found := look_for(kind, text)):
                 return found, 1.0
         return legal_default(kind), 0.0
@@ -174,9 +217,10 @@ def formatted(kind: str, name: str) -> Answerer:
 def patterned(pattern: str, name: str) -> Answerer:
     search = re.compile(pattern, re.ASCII)
     fallback = from_pattern(pattern)
+    key = key_of(name)
 
     def choose(record: Record) -> Answer:
-        candidates = [record.fields.get(key_of(name), ""), *record.text.split()[:500]]
+        candidates = [record.fields.get(key, ""), *record.text.split()[:500]]
         # Regex dialects differ on what is a letter beyond ASCII.
         plain = (text for text in candidates if text and text.isascii())
         found = next((text for text in plain if search.search(text)), None)
@@ -205,7 +249,7 @@ def sentences(record: Record) -> list[Any]:
 
 def keywords(record: Record) -> list[Any]:
     counted = Counter(
-        word.lower() for word in re.findall(r"[^\W\d_]{4,}", record.text) if stems(word)
+        word.lower() for word in _LETTERS.findall(record.text) if says_something(word)
     )
     return [word for word, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:5]]
 

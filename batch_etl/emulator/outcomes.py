@@ -1,28 +1,28 @@
 """A request line becomes its result line(s). Pure: the same line, seed and conditions give the
 same bytes.
 
-The four types of the API and what the emulator adds to each: ``model`` is ``emulator:`` and the
-resolved id, ids begin with ``msg_emulator_``, ``usage`` has ``emulated: true``. Line faults of the
-batch's conditions are applied here.
+The first line of a task is composed step by step: decoded, checked, answered (``messages``), spoilt
+by the line faults of the batch's conditions. Later ones that differ from it in their text alone,
+and that no fault strikes, are printed from what was learned of it (``stencils``): same bytes, a
+fraction of the time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from batch_etl.emulator import faults, tokens
+from batch_etl.emulator.frames import params_digest
 from batch_etl.emulator.lines import LineError, Terms, why_errs
-from batch_etl.emulator.models import ALIASES, MODELS, Model
-from batch_etl.emulator.records import Record, asking_turn, text_of
-from batch_etl.emulator.replies import answer, extract
-from batch_etl.emulator.shared import canonical, decode_params
-from batch_etl.emulator.spool import Line
+from batch_etl.emulator.messages import THINKING, answer_to, model_of
+from batch_etl.emulator.records import asking_turn
+from batch_etl.emulator.shared import canonical, decode_params, digest16
+from batch_etl.emulator.stencils import Stencils
 from batch_etl.emulator.wire import derived_id
 
 logger = logging.getLogger("batch_etl.emulator")
@@ -32,14 +32,13 @@ UNKNOWN_FIELD = {"x_emulator_unknown": {"nobody": ["has", "heard", "of", "this"]
 Result = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one line. ``lines``: how often it stands in the results; ``kind``: the
-    counter it goes to.
+class Outcome(NamedTuple):
+    """What became of one line. ``line``: its result line; ``lines``: how often that stands in the
+    results; ``kind``: the counter it goes to.
     """
 
     kind: str
-    result: Result
+    line: bytes
     params_digest: bytes
     question: bytes
     billed: bool
@@ -72,37 +71,67 @@ class Examiner:
         ]
         self._strange = any(isinstance(fault, faults.UnknownFields) for fault in self.conditions)
         self._key = f"{self.seed}:finished".encode()
+        self._stencils = Stencils(self.seed, self.cache)
 
-    def outcome(self, line: Line) -> Outcome:
-        raw = bytes(line.params)
+    def outcome(self, custom_id: str, raw: bytes) -> Outcome:
+        """``raw``: the line's params as they came."""
+        return self._printed(custom_id, raw) or self._composed(custom_id, raw)
+
+    def _printed(self, custom_id: str, raw: bytes) -> Outcome | None:
+        """The outcome of a line like one before it that nothing special happens to."""
+        found = self._stencils.find(raw)
+        if found is None:
+            return None
+        stencil, text = found
+        text_json = msgspec.json.encode(text)
+        question = digest16(text_json)
+        if self._struck(custom_id, raw, question) or not self._is_finished(custom_id, question):
+            return None
+        line = stencil.line(custom_id, text, question)
+        if line is None:
+            return None
+        return Outcome(
+            "succeeded", line, stencil.frame.params_digest(text_json), question, billed=True
+        )
+
+    def _composed(self, custom_id: str, raw: bytes) -> Outcome:
         params = _decoded(raw)
-        turn = asking_turn(params)
-        question = digest16(_canonical(turn, raw))
-        struck = [
-            selector.fault
-            for selector in self._selectors
-            if selector(line.custom_id, raw, question, self.earlier.get(question, 0))
-        ]
-        result = self._result(line.custom_id, params, question, struck)
+        question = digest16(_canonical(asking_turn(params), raw))
+        struck = self._struck(custom_id, raw, question)
+        result = self._result(custom_id, params, question, struck)
+        kind = result["type"]
         if self._strange:
             result = {**result, **UNKNOWN_FIELD}
-        kind = result["type"]
+        elif kind == "succeeded" and self.ask is None:
+            self._stencils.learn(raw, params)
         return Outcome(
             kind=kind,
-            result=result,
-            params_digest=digest16(_canonical(params, raw)),
+            line=msgspec.json.encode({"custom_id": custom_id, "result": result}) + b"\n",
+            params_digest=params_digest(params, raw),
             question=question,
             billed=kind == "succeeded" and not _is_unbilled(struck),
             lines=_how_often(struck),
         )
 
+    def _struck(self, custom_id: str, raw: bytes, question: bytes) -> list[faults.LineFaults]:
+        if not self._selectors:
+            return []
+        earlier = self.earlier.get(question, 0)
+        return [
+            selector.fault
+            for selector in self._selectors
+            if selector(custom_id, raw, question, earlier)
+        ]
+
+    def _is_finished(self, custom_id: str, question: bytes) -> bool:
+        if self.finished >= 1.0:
+            return True
+        return faults.draw(question + custom_id.encode(), self._key) < self.finished
+
     def _result(
         self, custom_id: str, params: Any, question: bytes, struck: list[faults.LineFaults]
     ) -> Result:
-        if (
-            self.finished < 1.0
-            and faults.draw(question + custom_id.encode(), self._key) >= self.finished
-        ):
+        if not self._is_finished(custom_id, question):
             return {"type": self.rest}
         for fault in struck:
             if result := _made_by(fault, custom_id):
@@ -112,68 +141,13 @@ class Examiner:
         try:
             if error := why_errs(params, self.terms):
                 return errored(error, custom_id)
-            message = self._message(custom_id, params, question)
+            message_id = derived_id("msg_emulator_", self.seed, custom_id, question)
+            usage = self.cache.usage(params, model_of(params))
+            message = answer_to(params, message_id, question, self.seed, usage)
         except Exception:  # a line of a shape nobody thought of must not hold up its batch
             logger.exception("the emulator could not answer %s", custom_id)
             return errored(INTERNAL_ERROR, custom_id)
         return {"type": "succeeded", "message": _spoilt(message, struck)}
-
-    def _message(self, custom_id: str, params: dict[str, Any], question: bytes) -> dict[str, Any]:
-        name: str = params["model"]
-        model = MODELS[ALIASES.get(name, name)]
-        content, stop_reason = self._content(params, question)
-        content, output_tokens, cut = _within(content, params["max_tokens"], model)
-        return {
-            "model": f"emulator:{model.id}",
-            "id": derived_id("msg_emulator_", self.seed, custom_id, question),
-            "type": "message",
-            "role": "assistant",
-            "content": content,
-            "container": None,
-            "stop_reason": "max_tokens" if cut else stop_reason,
-            "stop_sequence": None,
-            "stop_details": None,
-            "usage": {
-                **self.cache.usage(params, model),
-                "output_tokens": output_tokens,
-                "service_tier": "batch",
-                "inference_geo": "not_available",
-                "emulated": True,
-            },
-            "diagnostics": None,
-        }
-
-    def _content(self, params: dict[str, Any], question: bytes) -> tuple[list[dict[str, Any]], str]:
-        record = Record(text_of(asking_turn(params)), self.seed)
-        hints = text_of(params.get("system"))
-        blocks = (
-            [THINKING]
-            if (params.get("thinking") or {}).get("type") in ("enabled", "adaptive")
-            else []
-        )
-        tool = _forced_tool(params)
-        if tool is not None:
-            schema = tool.get("input_schema") or {"type": "object"}
-            call = {
-                "type": "tool_use",
-                "id": derived_id("toolu_emulator_", self.seed, question),
-                "name": tool.get("name"),
-                "input": answer(schema, record, hints),
-                "caller": {"type": "direct"},
-            }
-            return [*blocks, call], "tool_use"
-        schema = ((params.get("output_config") or {}).get("format") or {}).get("schema")
-        if schema is None:
-            return [*blocks, {"type": "text", "text": extract(record)}], "end_turn"
-        value = msgspec.json.encode(answer(schema, record, hints)).decode()
-        return [*blocks, {"type": "text", "text": value}], "end_turn"
-
-
-THINKING = {"type": "thinking", "thinking": "", "signature": "emulator"}
-
-
-def digest16(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def errored(error: LineError, custom_id: str) -> Result:
@@ -201,28 +175,6 @@ def _canonical(value: Any, raw: bytes) -> bytes:
         return canonical(value)
     except (OverflowError, UnicodeError, RecursionError):
         return raw
-
-
-def _forced_tool(params: dict[str, Any]) -> dict[str, Any] | None:
-    choice, tools = params.get("tool_choice") or {}, params.get("tools") or []
-    if choice.get("type") == "any" and tools:
-        return tools[0]
-    if choice.get("type") == "tool":
-        return next((tool for tool in tools if tool.get("name") == choice.get("name")), None)
-    return None
-
-
-def _within(
-    content: list[dict[str, Any]], max_tokens: int, model: Model
-) -> tuple[list[dict[str, Any]], int, bool]:
-    """The content, cut where it reaches ``max_tokens``; its tokens; whether it was cut."""
-    last = content[-1]
-    text = last["text"] if last["type"] == "text" else msgspec.json.encode(last["input"]).decode()
-    used = tokens.of_text(text, model)
-    if used <= max_tokens or last["type"] != "text":
-        return content, used, False
-    share = len(text) * max_tokens // used
-    return [*content[:-1], {"type": "text", "text": text[:share]}], max_tokens, True
 
 
 def _made_by(fault: faults.LineFaults, custom_id: str) -> Result | None:

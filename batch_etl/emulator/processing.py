@@ -115,14 +115,13 @@ class Processing:
 
     def _shuffled(
         self, batch: Batch, spool: Spool, examiner: Examiner
-    ) -> Iterator[tuple[int, str, Outcome]]:
+    ) -> Iterator[tuple[int, Outcome]]:
         order = array("I", range(len(spool)))
         random.Random(f"{self._seed}:{batch.seq}").shuffle(order)  # noqa: S311
         for n, position in enumerate(order):
             if n % 256 == 0 and self._withdrawn(batch):
                 raise Withdrawn
-            line = spool[position]
-            yield position, line.custom_id, examiner.outcome(line)
+            yield position, examiner.outcome(*spool[position])
 
     def _withdrawn(self, batch: Batch) -> bool:
         if self._stopping.is_set():
@@ -193,7 +192,7 @@ def _distinct(data: bytes) -> int:
 def write_results(
     folder: Path,
     version: str,
-    outcomes: Iterator[tuple[int, str, Outcome]],
+    outcomes: Iterator[tuple[int, Outcome]],
     total: int,
     digests: tuple[Path, Path],
 ) -> None:
@@ -205,17 +204,14 @@ def write_results(
     billed = bytearray()
     temporary = folder / f"{version}.jsonl.tmp"
     with open(temporary, "wb", buffering=BLOCK_BYTES) as file:
-        for position, custom_id, outcome in outcomes:
+        for position, outcome in outcomes:
             counts[outcome.kind] += 1
             counts["billed"] += outcome.billed
             questions[16 * position : 16 * position + 16] = outcome.question
             if outcome.billed:
                 billed += outcome.params_digest
             if outcome.lines:
-                line = (
-                    msgspec.json.encode({"custom_id": custom_id, "result": outcome.result}) + b"\n"
-                )
-                file.write(line * outcome.lines)
+                file.write(outcome.line * outcome.lines)
     temporary.replace(folder / f"{version}.jsonl")
     _put(digests[0], bytes(questions))
     _put(digests[1], bytes(billed))

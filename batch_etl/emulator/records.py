@@ -5,98 +5,46 @@ The record is looked for in the last user turn, in this order: the longest part 
 tags (``<ticket>...</ticket>``), the longest part between fences (``` or \"\"\"), else the longest
 paragraph or, when lines of the form ``name: value`` are there, all of the turn from the first of
 them. The record's words weigh ``RECORD_WEIGHT``, the other words of that turn 1, earlier turns and
-the system prompt nothing. Words are lower-cased and stripped of common English endings; words of
-two letters and of a short stop list say nothing.
+the system prompt nothing.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
+from batch_etl.emulator.words import (
+    SENTENCE_ENDS,
+    key_of,
+    plain,
+    stems_in_order,
+    stems_of_instructions,
+    stems_of_plain,
+)
+
 RECORD_WEIGHT = 5.0
+MOST_SENTENCES = 50
 
 _OPENING = re.compile(r"<([A-Za-z][\w-]*)(?:\s[^<>]*)?>")
 _FENCED = re.compile(r"(```|\"\"\"|~~~)[^\n]*\n?(.*?)\1", re.DOTALL)
 _FIELD = re.compile(
     r"^[ \t>*\-\"]*([^\W\d][\w .#/\-]{0,40}?)[*\"]*[ \t]*[:=][ \t]*(\S[^\n]*)$", re.MULTILINE
 )
-_MARKS = "«»‘’“”„–—…¡¿。，、！？；：（）،؛؟\u00a0"
-_NO_WORD = dict.fromkeys(
-    [n for n in range(128) if not chr(n).isalnum()] + [ord(mark) for mark in _MARKS], " "
-)
-_SENTENCE = re.compile(r"[^.!?。！？؟\n]+[.!?。！？؟]*")
+_SENTENCE = re.compile(rf"[^{SENTENCE_ENDS}]+[{SENTENCE_ENDS[:-1]}]*")
 _SAYS = re.compile(r"[^\W_]")
 _NUMBER = re.compile(r"\d+(?:[ ,']\d{3}(?!\d))*(?:\.\d+)?(?!\w)")
-_ENDINGS = re.compile(
-    r"(?:fulness|ousness|ations?|ingly|ments?|ness|edly|able|ing|ies|ied|ers?|est|ed|ly|es|s|e|y)$"
-)
 _COMPLAINT = re.compile(
     r"\b(?:(?:your|the) (?:previous |last |earlier )?(?:answer|reply|response|output)"
     r"|not valid|invalid json|try again)\b",
     re.IGNORECASE,
 )
 
-_STOP_WORDS = """
-    the and for are was were with that this from you your our has have had not but its his her she
-    him they them their who what which when where why how can could will would shall should may
-    might must about into over than then there here also any all one out use used using does did
-    been being just only very more most some such each other value values field text record word
-    words answer choose pick else none
-"""
-STOP = frozenset(_STOP_WORDS.split())
-
-
-def stem(word: str) -> str:
-    """``refunds``, ``refunded``, ``refunding`` -> ``refund``; never shorter than three letters."""
-    cut = _ENDINGS.sub("", word.lower())
-    return cut if len(cut) >= 3 else word.lower()
-
-
-class _Stems(dict[str, str]):
-    """Every word seen so far with its stem ("" for stop words): a look-up a word instead of a
-    regex.
-    """
-
-    MOST = 200_000
-
-    def __missing__(self, word: str) -> str:
-        found = "" if len(word) < 3 or word in STOP else stem(word)
-        if len(self) < self.MOST:
-            self[word] = found
-        return found
-
-
-_STEMS = _Stems()
-
-
-def stems(text: str) -> set[str]:
-    words = set(text.lower().translate(_NO_WORD).split())
-    found = set(map(_STEMS.__getitem__, words))
-    found.discard("")
-    return found
-
-
-@lru_cache(maxsize=1_000)
-def _stems_of_instructions(text: str) -> frozenset[str]:
-    return frozenset(stems(text))
-
-
-def words_of_name(name: str) -> str:
-    """``issueCategory``, ``issue_category`` -> ``issue category``."""
-    return re.sub(r"[_\-/.]+|(?<=[a-z])(?=[A-Z])", " ", name)
-
-
-def key_of(name: str) -> str:
-    """Names that mean the same field: ``Customer e-mail`` and ``customer_email``."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
 
 class Record:
     """A prompt's record and the rest of its last user turn; what is asked of it is worked out
-    once.
+    once, and only when it is asked.
     """
 
     def __init__(self, turn: str, seed: int = 0) -> None:
@@ -104,23 +52,58 @@ class Record:
         self.turn = turn
         self.text = record_in(turn)
         self.seed = zlib.crc32(turn.encode(errors="replace"), seed & 0xFFFFFFFF)
-
-        self.sentences = _sentences(self.text)
-        self._heavy = stems(self.text)
-        rest = turn.replace(self.text, " ", 1) if self.text else turn
-        self._light = _stems_of_instructions(rest) - self._heavy
+        self._plain = plain(self.text)
+        self.heavy = stems_of_plain(self._plain)
+        """Stems of the record's own words."""
+        self._light: frozenset[str] | None = None
+        self._sentences: list[str] | None = None
+        self._stems_of_sentences: list[list[str]] | None = None
         self._numbers: list[float] | None = None
         self._fields: dict[str, str] | None = None
 
+    @property
+    def light(self) -> frozenset[str]:
+        """Stems of the turn's other words."""
+        if self._light is None:
+            rest = self.turn.replace(self.text, " ", 1) if self.text else self.turn
+            self._light = stems_of_instructions(rest) - self.heavy
+        return self._light
+
     def overlap(self, words: frozenset[str]) -> float:
         """How much the turn has of these stems, the record's counting ``RECORD_WEIGHT``."""
-        return RECORD_WEIGHT * len(words & self._heavy) + len(words & self._light)
+        return RECORD_WEIGHT * len(words & self.heavy) + len(words & self.light)
+
+    @property
+    def sentences(self) -> list[str]:
+        if self._sentences is None:
+            self._sentences = _sentences(self.text)
+        return self._sentences
+
+    def sentence_about(self, wanted: frozenset[str]) -> tuple[str, int]:
+        """The first of the sentences with most of these stems, and how many it has."""
+        if self._stems_of_sentences is None:
+            self._stems_of_sentences = self._by_sentence()
+        shared = [len(wanted.intersection(own)) for own in self._stems_of_sentences]
+        most = max(shared)
+        return self.sentences[shared.index(most)], most
+
+    def _by_sentence(self) -> list[list[str]]:
+        """The stems of the first ``MOST_SENTENCES`` sentences."""
+        parts = [part for part in self._plain.split("\n") if part and not part.isspace()]
+        if len(parts) != len(self.sentences):  # something neither blank nor a word: an emoji
+            parts = [plain(sentence) for sentence in self.sentences]
+        return [stems_in_order(part) for part in parts[:MOST_SENTENCES]]
 
     @property
     def numbers(self) -> list[float]:
         if self._numbers is None:
-            self._numbers = _numbers(self.text)
+            self._numbers = list(_numbers(self.text))
         return self._numbers
+
+    @property
+    def first_number(self) -> float | None:
+        """The first of ``numbers``, found without looking for the others."""
+        return next(_numbers(self.text), None)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -131,7 +114,7 @@ class Record:
 
     def pick(self, salt: str, count: int) -> int:
         """A choice that only record, seed and ``salt`` decide."""
-        return zlib.crc32(salt.encode(), self.seed) % count
+        return 0 if count == 1 else zlib.crc32(salt.encode(), self.seed) % count
 
 
 def _sentences(text: str) -> list[str]:
@@ -139,9 +122,8 @@ def _sentences(text: str) -> list[str]:
     return [sentence for sentence in found if _SAYS.search(sentence)]
 
 
-def _numbers(text: str) -> list[float]:
+def _numbers(text: str) -> Iterator[float]:
     """Numbers that stand alone: not part of a word, a version or a date."""
-    found: list[float] = []
     for match in _NUMBER.finditer(text):
         before = text[max(0, match.start() - 2) : match.start()]
         if not before or not (before[-1].isalnum() or before[-1] in "_.-"):
@@ -150,21 +132,22 @@ def _numbers(text: str) -> list[float]:
             sign = -1
         else:
             continue
-        found.append(sign * float(re.sub("[ ,']", "", match[0])))
-    return found
+        yield sign * float(re.sub("[ ,']", "", match[0]))
 
 
 def _fields(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, value in _FIELD.findall(text):
-        found.setdefault(key_of(name), value.strip().rstrip(",").strip('"'))
+    for line in text.split("\n"):
+        if (":" in line or "=" in line) and (field := _FIELD.match(line)):
+            value = field[2].strip().rstrip(",").strip('"')
+            found.setdefault(key_of(field[1]), value)
     return found
 
 
 def record_in(turn: str) -> str:
     """The part of the turn that is the record; the whole of it when nothing tells them apart."""
-    for parts in (_tagged(turn), _fenced(turn)):
-        if longest := max(parts, key=len, default=""):
+    for parts in (_tagged, _fenced):
+        if longest := max(parts(turn), key=len, default=""):
             return longest
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", turn)]
     for n, paragraph in enumerate(paragraphs[1:], 1):

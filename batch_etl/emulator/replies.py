@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_etl.emulator import answers
-from batch_etl.emulator.records import Record, key_of, stem, stems, words_of_name
+from batch_etl.emulator.records import Record
 from batch_etl.emulator.schemas import kinds_of, resolve
 from batch_etl.emulator.shared import once
+from batch_etl.emulator.words import key_of, stem, stems, words_of_name
 
 
 @once

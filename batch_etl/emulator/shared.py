@@ -7,6 +7,7 @@ by its identity. Such objects are never changed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
@@ -74,3 +75,7 @@ def _canonical(part: Any) -> bytes:
 
 
 _canonical_shared = once(_canonical)
+
+
+def digest16(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -23,7 +23,7 @@ import msgspec
 from batch_etl.emulator.lines import LineError
 from batch_etl.emulator.outcomes import errored
 from batch_etl.emulator.settings import Settings
-from batch_etl.emulator.spool import Line, Spool
+from batch_etl.emulator.spool import Spool
 from batch_etl.emulator.state import Batch, State
 from batch_etl.emulator.wire import TYPE_OF_STATUS
 
@@ -58,7 +58,7 @@ class Upstream:
         self, batch: Batch, spool: Spool, journal: Journal, withdrawn: Callable[[], bool]
     ) -> None:
         lines = (spool[position] for position in range(len(spool)))
-        missing = (line for line in lines if line.custom_id not in journal)
+        missing = (line for line in lines if line[0] not in journal)
         limits = httpx.Limits(max_connections=self._concurrency)
         async with httpx.AsyncClient(
             timeout=TIMEOUT_S, limits=limits, headers=self._headers(batch), trust_env=False
@@ -77,27 +77,29 @@ class Upstream:
         return {**headers, "x-api-key": self._key or "emulator"}
 
     async def _ask_all(
-        self, client: httpx.AsyncClient, missing: Iterator[Line], journal: Journal
+        self, client: httpx.AsyncClient, missing: Iterator[tuple[str, bytes]], journal: Journal
     ) -> None:
-        for line in missing:
-            journal.add(line.custom_id, await self._ask(client, line))
+        for custom_id, params in missing:
+            journal.add(custom_id, await self._ask(client, custom_id, params))
 
-    async def _ask(self, client: httpx.AsyncClient, line: Line) -> dict[str, Any]:
+    async def _ask(
+        self, client: httpx.AsyncClient, custom_id: str, params: bytes
+    ) -> dict[str, Any]:
         error = LineError("The upstream could not be reached.", "api_error", at_execution=True)
         for attempt in range(TRIES):
             wait_s = min(LONGEST_WAIT_S, 0.25 * 2**attempt)
             try:
-                reply = await client.post(self._url, content=bytes(line.params))
+                reply = await client.post(self._url, content=params)
             except httpx.HTTPError:
                 await asyncio.sleep(wait_s)
                 continue
             if reply.status_code == 200:
-                return _succeeded(reply, line.custom_id)
+                return _succeeded(reply, custom_id)
             error = _error_of(reply)
             if reply.status_code != 429 and reply.status_code < 500:
                 break
             await asyncio.sleep(_asked_wait_s(reply) or wait_s)
-        return errored(error, line.custom_id)
+        return errored(error, custom_id)
 
 
 async def _until_done(askers: list[asyncio.Task[None]], withdrawn: Callable[[], bool]) -> None:

@@ -64,17 +64,17 @@ def envelope(error: ApiError, request_id: str | None) -> dict[str, Any]:
 
 
 def random_id(prefix: str, length: int = 24) -> str:
-    return prefix + _letters(os.urandom(length), length)
+    return prefix + _letters(os.urandom(length))
 
 
 def derived_id(prefix: str, *parts: str | bytes | int, length: int = 24) -> str:
     """An id that is the same for the same parts."""
-    text = "\x00".join(p.hex() if isinstance(p, bytes) else str(p) for p in parts)
-    return prefix + _letters(hashlib.blake2b(text.encode(), digest_size=length).digest(), length)
+    text = "\x00".join([p.hex() if isinstance(p, bytes) else str(p) for p in parts])
+    return prefix + _letters(hashlib.blake2b(text.encode(), digest_size=length).digest())
 
 
-def _letters(data: bytes, length: int) -> str:
-    return data[:length].translate(LETTER_OF_BYTE).decode()
+def _letters(data: bytes) -> str:
+    return data.translate(LETTER_OF_BYTE).decode()
 
 
 def rfc3339(at_us: int | None) -> str | None:
