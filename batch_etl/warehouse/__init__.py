@@ -10,9 +10,18 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
     types        JSON Schema -> DuckDB types; what a changed type becomes        pure
     columns      which columns, in which order, filled from what                 pure
     answers      JSON text -> typed values; what does not fit is kept and said
+    misfits      those answers of a partition, found
     evolution    a table that exists meets the columns that are wanted
     partition    one partition's two files, checked against each other
     load         one transaction: check, fit, replace the partition, remember
+    earlier      answers that a changed task replaces, kept for comparison
+    decisions    what people decided on records in review: files, shown in the table
+    history      the ledger's transforms and batches, as the caller hands them over
+    views        what analysts find beside the tables
+    review       the records in review, counted and as text
+    contents     all tables and views with their columns and comments
+    export       a table or view as Parquet or CSV
+    bookkeeping  the small tables of ``_batch_etl``
     publish      copy and rename
     connection   one writer, short, always closed
 """
@@ -20,8 +29,8 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,28 +38,59 @@ from pathlib import Path
 import duckdb
 from upath import UPath
 
+from batch_etl.effects import effect
 from batch_etl.errors import WarehouseError
-from batch_etl.warehouse import connection, publish
+from batch_etl.warehouse import bookkeeping, connection, publish, views
 from batch_etl.warehouse.answers import Misfit
+from batch_etl.warehouse.bookkeeping import LoadedTable, loaded_tables
 from batch_etl.warehouse.columns import TableSpec, schema_of
 from batch_etl.warehouse.connection import Settings, WarehouseBusy
-from batch_etl.warehouse.evolution import Change, Table
+from batch_etl.warehouse.contents import (
+    ColumnInfo,
+    Relation,
+    TableInfo,
+    dictionary,
+    relations,
+    table_info,
+)
+from batch_etl.warehouse.decisions import (
+    Decided,
+    Decision,
+    Standing,
+    check_unmoved,
+    folder_of,
+    standings,
+    write,
+)
+from batch_etl.warehouse.evolution import Change
+from batch_etl.warehouse.export import export, format_of
+from batch_etl.warehouse.history import Row, batches_table, merge, transforms_table
 from batch_etl.warehouse.load import Load, PartitionReport
 from batch_etl.warehouse.partition import Files
 
 __all__ = [
     "Change",
     "ColumnInfo",
+    "Decision",
     "LoadReport",
+    "LoadedTable",
     "Misfit",
     "PartitionLoad",
     "PartitionReport",
+    "Relation",
     "Settings",
+    "Standing",
     "TableInfo",
     "TableSpec",
     "Warehouse",
     "WarehouseBusy",
+    "dictionary",
+    "export",
+    "format_of",
+    "loaded_tables",
+    "relations",
     "schema_of",
+    "standings",
 ]
 
 
@@ -64,35 +104,14 @@ class PartitionLoad:
 
 
 @dataclass(frozen=True)
-class ColumnInfo:
-    """One column as an analyst sees it."""
-
-    name: str
-    type: str
-    description: str | None
-
-
-@dataclass(frozen=True)
-class TableInfo:
-    """One table: all its rows (every partition) and its columns in order."""
-
-    schema: str
-    name: str
-    rows: int
-    columns: tuple[ColumnInfo, ...]
-
-    @property
-    def qualified_name(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-
-@dataclass(frozen=True)
 class LoadReport:
     """What one load did: per partition, to the columns, and the table as it is now."""
 
     table: TableInfo
     partitions: tuple[PartitionReport, ...]
     changes: tuple[Change, ...]
+    decisions: int = 0
+    """Rows that this load gave an answer which a person had decided on."""
 
     @property
     def rows(self) -> int:
@@ -102,15 +121,27 @@ class LoadReport:
     @property
     def unchanged(self) -> bool:
         """True if the table had all of it already: nothing was written."""
-        return all(partition.unchanged for partition in self.partitions) and not self.changes
+        same = all(partition.unchanged for partition in self.partitions)
+        return same and not self.changes and not self.decisions
 
 
 class Warehouse:
-    """The working and the published DuckDB file. Holds no connection between calls."""
+    """The working and the published DuckDB file. Holds no connection between calls.
 
-    def __init__(self, working: UPath, published: UPath, settings: Settings | None = None) -> None:
+    ``reviews`` is the folder of what people decided; by default it lies beside ``published``.
+    """
+
+    def __init__(
+        self,
+        working: UPath,
+        published: UPath,
+        settings: Settings | None = None,
+        *,
+        reviews: UPath | None = None,
+    ) -> None:
         self.working = _local(working)
         self.published = _local(published)
+        self.reviews = _local(reviews) if reviews else self.published.parent / "reviews"
         self.settings = settings or Settings()
 
     def load(self, spec: TableSpec, endpoint: str, loads: Sequence[PartitionLoad]) -> LoadReport:
@@ -126,8 +157,58 @@ class Warehouse:
         if len({file.partition for file in files}) < len(files):
             raise WarehouseError(f"table {spec.name}: a partition is given twice in one load.")
         publish.restore(self.working, self.published)
-        with connection.writing(self.working, self.settings) as open_connection:
-            return _loaded(open_connection, spec, endpoint, files)
+        with self._transaction(f"table {spec.name}") as tx:
+            done = Load(tx, spec, endpoint, datetime.now(UTC), self.reviews).run(files)
+            info = table_info(tx, schema_of(endpoint), spec.name)
+        return LoadReport(info, done.partitions, done.changes, done.decisions)
+
+    def load_history(self, transforms: Iterable[Row], batches: Iterable[Row]) -> int:
+        """Bring the history that the views show up to date; returns the rows that were not.
+
+        Rows are mappings as ``history`` describes them; they are merged by their ``id``.
+        """
+        rows = {"transforms": transforms_table(transforms), "batches": batches_table(batches)}
+        publish.restore(self.working, self.published)
+        with self._transaction("the history of batches") as tx:
+            bookkeeping.prepare(tx)
+            changed = sum(merge(tx, name, table) for name, table in rows.items())
+            views.rebuild(tx)
+        return changed
+
+    def decide(self, table: LoadedTable, decisions: Sequence[Decision], decided_by: str) -> Path:
+        """Keep what a person decided, and show it in the working table; returns the file.
+
+        Raises WarehouseError, with nothing written, if a record is no longer as it was when it was
+        decided on. Once the file is there, the decisions show after the next load at the latest.
+        """
+        folder = folder_of(self.reviews, table.spec, table.endpoint)
+        publish.restore(self.working, self.published)
+        with self._transaction(f"table {table.qualified_name}") as tx:
+            check_unmoved(tx, table, decisions)
+            path = write(folder, table, decisions, decided_by)
+            decided = Decided(tx, table, folder)
+            decided.take_new_files()
+            decided.show()
+        return path
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Commit at the end, or leave the working file as it was."""
+        with connection.writing(self.working, self.settings) as tx:
+            tx.execute("BEGIN")
+            try:
+                yield tx
+                with effect("warehouse committed"):
+                    tx.execute("COMMIT")
+            except duckdb.Error as error:
+                with suppress(duckdb.TransactionException):  # a commit that failed has undone it
+                    tx.execute("ROLLBACK")
+                raise WarehouseError(
+                    f"{what}: DuckDB refused it, nothing was written: {error}"
+                ) from error
+            except BaseException:
+                tx.execute("ROLLBACK")
+                raise
 
     def publish(self) -> None:
         """Swap a fresh copy of the working file in; open readers keep the one they have."""
@@ -145,44 +226,7 @@ class Warehouse:
     def table(self, name: str, endpoint: str) -> TableInfo:
         """A published table's columns and row count; WarehouseError if there is no such table."""
         with self.read_only() as open_connection:
-            return _table_info(open_connection, schema_of(endpoint), name)
-
-
-def _loaded(
-    open_connection: duckdb.DuckDBPyConnection,
-    spec: TableSpec,
-    endpoint: str,
-    files: Sequence[Files],
-) -> LoadReport:
-    open_connection.execute("BEGIN")
-    try:
-        done = Load(open_connection, spec, endpoint, datetime.now(UTC)).run(files)
-        info = _table_info(open_connection, schema_of(endpoint), spec.name)
-        open_connection.execute("COMMIT")
-    except duckdb.Error as error:
-        open_connection.execute("ROLLBACK")
-        raise WarehouseError(
-            f"table {spec.name}: DuckDB refused the load, nothing was written: {error}"
-        ) from error
-    except BaseException:
-        open_connection.execute("ROLLBACK")
-        raise
-    return LoadReport(info, done.partitions, done.changes)
-
-
-def _table_info(open_connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> TableInfo:
-    rows = open_connection.execute(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? "
-        "ORDER BY column_index",
-        [schema, name],
-    ).fetchall()
-    if not rows:
-        raise WarehouseError(f"there is no table {schema}.{name}: load it first.")
-    table = Table(open_connection, schema, name)
-    counted = open_connection.execute(f"SELECT count(*) FROM {table.sql}").fetchone()
-    columns = tuple(ColumnInfo(*row) for row in rows)
-    return TableInfo(schema, name, counted[0] if counted else 0, columns)
+            return table_info(open_connection, schema_of(endpoint), name)
 
 
 def _local(path: UPath | os.PathLike[str] | str) -> Path:

@@ -40,7 +40,8 @@ class TableSpec:
 
     ``output_schema`` is the user's JSON Schema; None means free text, kept in ``answer``.
     ``columns`` are the record's columns to keep, None for all; ``column_descriptions`` describes
-    record columns by their source name.
+    record columns by their source name. ``pipeline`` is whose table it is, where that has another
+    name.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TableSpec:
     output_schema: Mapping[str, Any] | None = None
     columns: tuple[str, ...] | None = None
     column_descriptions: Mapping[str, str] = field(default_factory=dict[str, str])
+    pipeline: str | None = None
 
     def __post_init__(self) -> None:
         if not _TABLE_NAME.fullmatch(self.name):
@@ -56,6 +58,16 @@ class TableSpec:
                 f"{self.name!r} cannot be a table's name: use letters, digits and underscores, "
                 "beginning with a letter, 100 at most."
             )
+
+    @property
+    def owner(self) -> str:
+        """The pipeline's name."""
+        return self.pipeline or self.name
+
+    @property
+    def says(self) -> str:
+        """The comment on the table."""
+        return self.description or f"One row a record of pipeline {self.owner}, with its answer."
 
 
 @dataclass(frozen=True)
@@ -73,9 +85,14 @@ class Column:
 
 _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
     ("_partition", VARCHAR, "$partition", "Partition of the pipeline; NULL if it has none."),
-    ("_state", VARCHAR, "p.state", "answered, or review: no usable answer, see _outcome."),
+    (
+        "_state",
+        VARCHAR,
+        "p.state",
+        "answered (by the model, or by a person: _decided_by); or review: no usable answer.",
+    ),
     ("_outcome", VARCHAR, "p.outcome", "What became of the record's last request."),
-    ("_reason", VARCHAR, "p.reason", "Why there is no answer, where there is none."),
+    ("_reason", VARCHAR, "p.reason", "Why the model gave no usable answer."),
     ("_text", VARCHAR, "$text", "The raw answer, where the columns do not hold all of it."),
     (
         "_misfits",
@@ -100,7 +117,9 @@ _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
     ("_cache_read_tokens", _COUNT, "p.cache_read_tokens", "Input tokens read from the cache."),
     ("_cache_write_tokens", _COUNT, "p.cache_write_tokens", "Input tokens written to the cache."),
     ("_cost_usd", Scalar("DECIMAL(18,12)"), "p.cost_usd", "Price in dollars; NULL if not known."),
-    ("_answered_at", TIMESTAMPTZ, "p.answered_at", "When the answer was made (UTC)."),
+    ("_answered_at", TIMESTAMPTZ, "p.answered_at", "When the model's answer was made (UTC)."),
+    ("_decided_by", VARCHAR, "NULL", "Who gave the answer, where a person did (see _outcome)."),
+    ("_decided_at", TIMESTAMPTZ, "NULL", "When that person gave it (UTC)."),
     ("_loaded_at", TIMESTAMPTZ, "$loaded_at", "When the row was written here (UTC)."),
 )
 
@@ -132,10 +151,12 @@ def _answer_columns(spec: TableSpec, taken: set[str]) -> list[Column]:
                 f"table {spec.name}: the output schema's property {part.name!r} has the name of a "
                 "lineage column; rename it (without the leading underscore)."
             )
-        columns.append(
-            Column(_free(part.name, taken), part.type, "answer", part.name, part.description)
-        )
+        columns.append(Column(_free(part.name, taken), part.type, "answer", part.name, _says(part)))
     return columns
+
+
+def _says(part: Property) -> str:
+    return part.description or f"The answer's {part.name!r}."
 
 
 def answer_properties(spec: TableSpec) -> tuple[Property, ...]:
@@ -175,10 +196,15 @@ def _record_columns(
             type=VARCHAR if types[name] == NULL else types[name],
             role="id" if name == spec.id_column else "record",
             source=name,
-            description=spec.column_descriptions.get(name),
+            description=spec.column_descriptions.get(name) or _record_says(spec, name),
         )
         for name in names
     ]
+
+
+def _record_says(spec: TableSpec, name: str) -> str:
+    what = "The record's id, column" if name == spec.id_column else "Column"
+    return f"{what} {name!r} of the source."
 
 
 def _free(name: str, taken: set[str]) -> str:

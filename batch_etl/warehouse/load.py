@@ -2,8 +2,10 @@
 
 For each partition: the files are checked against each other (one result a record, the same ids,
 the endpoint that was said), the table is made to fit (``evolution``), the partition's old rows
-are deleted and the new ones inserted, and the number inserted is compared with the number of
-records. Any failure rolls everything back.
+are deleted (``earlier`` keeps what another task version had answered) and the new ones inserted,
+and the number inserted is compared with the number of records. Then the records in review get what
+people decided (``decisions``), and the views are made to fit (``views``). Any failure rolls
+everything back.
 
 Why DELETE and INSERT and no key: a primary key triples the time and the file; MERGE is about
 twice as fast for one partition among ten, but needs a key to match on and a second statement for
@@ -15,17 +17,19 @@ whose digest is there already writes nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from batch_etl.errors import WarehouseError
+from batch_etl.warehouse import bookkeeping, earlier, misfits, views
 from batch_etl.warehouse.answers import Answers, Misfit
+from batch_etl.warehouse.bookkeeping import LoadedTable
 from batch_etl.warehouse.columns import Column, TableSpec, layout, lineage_sql, schema_of
+from batch_etl.warehouse.decisions import Decided, folder_of
 from batch_etl.warehouse.evolution import Change, Table, converted
 from batch_etl.warehouse.partition import (
     Counts,
@@ -39,23 +43,13 @@ from batch_etl.warehouse.partition import (
 )
 from batch_etl.warehouse.sql import comma, identifier
 
-_MISFITS_SHOWN = 5
-_ROWS_PER_INSERT = 10_000
-
-_BOOKKEEPING = """
-CREATE SCHEMA IF NOT EXISTS _batch_etl;
-CREATE TABLE IF NOT EXISTS _batch_etl.loads (
-    schema_name VARCHAR, table_name VARCHAR, partition VARCHAR, endpoint VARCHAR, digest VARCHAR,
-    row_count BIGINT, answered BIGINT, review BIGINT, misfits BIGINT, loaded_at TIMESTAMPTZ);
-CREATE TABLE IF NOT EXISTS _batch_etl.columns (
-    schema_name VARCHAR, table_name VARCHAR, column_name VARCHAR, role VARCHAR, source VARCHAR);
-"""
+_ORDER = ("id", "record", "answer", "lineage")
 
 
 @dataclass(frozen=True)
 class PartitionReport:
     """What one partition's load did. ``misfits`` counts answers that the columns do not hold
-    wholly.
+    wholly; ``decided`` those of the answered that people gave.
     """
 
     partition: str | None
@@ -65,14 +59,16 @@ class PartitionReport:
     misfits: int = 0
     examples: tuple[Misfit, ...] = ()
     unchanged: bool = False
+    decided: int = 0
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """All that one transaction did."""
+    """All that one transaction did. ``decisions`` is how many rows were given a person's answer."""
 
     partitions: tuple[PartitionReport, ...]
     changes: tuple[Change, ...]
+    decisions: int
 
 
 class Load:
@@ -84,28 +80,76 @@ class Load:
         spec: TableSpec,
         endpoint: str,
         loaded_at: datetime,
+        reviews: Path,
     ) -> None:
         self._connection = connection
         self._spec = spec
         self._endpoint = endpoint
         self._loaded_at = loaded_at
+        self._reviews = reviews
         self._table = Table(connection, schema_of(endpoint), spec.name)
+        self._columns: tuple[Column, ...] | None = None
+        self._says: dict[str, str | None] = {}
 
     def run(self, partitions: Sequence[Files]) -> Loaded:
         """Load the partitions; the caller commits, or rolls back what was raised."""
-        self._connection.execute(_BOOKKEEPING)
+        bookkeeping.prepare(self._connection)
         self._refuse_other_endpoint()
-        reports = tuple(self._partition(files) for files in partitions)
-        return Loaded(reports, tuple(self._table.changes))
+        views.give_way(self._connection, self._table.schema, self._table.name)
+        if not partitions:
+            return Loaded((), (), 0)
+        reports = [self._partition(files) for files in partitions]
+        decisions = self._decide(reports, self._current())
+        views.rebuild(self._connection)
+        return Loaded(tuple(reports), tuple(self._table.changes), decisions)
+
+    def _loaded(self, columns: Sequence[Column]) -> LoadedTable:
+        """The table as it is now, with record columns that only other partitions have."""
+        names = {column.name.casefold() for column in columns}
+        others = [
+            Column(old.name, old.type, "record", old.source or old.name, old.comment)
+            for key, old in self._table.existing().items()
+            if old.role == "record" and key not in names and "__old" not in key
+        ]
+        mine = sorted([*columns, *others], key=lambda column: _ORDER.index(column.role))
+        return LoadedTable(self._table.schema, self._endpoint, self._spec, tuple(mine))
+
+    def _current(self) -> LoadedTable:
+        """The table after this load, noted for whoever has no definitions."""
+        if self._columns is not None:
+            table = self._loaded(self._columns)
+        else:
+            table = self._described()
+        bookkeeping.remember(self._connection, table)
+        return table
+
+    def _described(self) -> LoadedTable:
+        """The table as it was noted, with the descriptions of today."""
+        tables = bookkeeping.loaded_tables(self._connection)
+        place = (self._table.schema, self._table.name)
+        table = next(one for one in tables if (one.schema, one.name) == place)
+        columns = [
+            replace(column, description=self._says.get(column.name, column.description))
+            for column in table.columns
+        ]
+        return LoadedTable(table.schema, table.endpoint, self._spec, tuple(columns))
+
+    def _decide(self, reports: list[PartitionReport], table: LoadedTable) -> int:
+        """Show what people decided, and count it in the reports; returns the rows changed."""
+        folder = folder_of(self._reviews, self._spec, self._endpoint)
+        decided = Decided(self._connection, table, folder)
+        new = decided.take_new_files()
+        shown = decided.show() if new or self._columns is not None else 0
+        counts = decided.by_partition()
+        for number, report in enumerate(reports):
+            reports[number] = _with_decided(report, counts.get(report.partition, 0))
+        return shown
 
     def _refuse_other_endpoint(self) -> None:
-        other = self._connection.execute(
-            "SELECT endpoint FROM _batch_etl.loads WHERE schema_name = ? AND endpoint <> ?",
-            [self._table.schema, self._endpoint],
-        ).fetchone()
+        other = bookkeeping.other_endpoint(self._connection, self._table.schema, self._endpoint)
         if other:
             raise WarehouseError(
-                f"schema {self._table.schema} holds answers of endpoint {other[0]!r} and never "
+                f"schema {self._table.schema} holds answers of endpoint {other!r} and never "
                 f"mixes them with those of {self._endpoint!r}; give one of the two another id."
             )
 
@@ -113,15 +157,19 @@ class Load:
         record = record_columns(self._connection, files)
         names = [name for name, _ in record]
         wanted = layout(self._spec, record)
+        self._says = {column.name: column.description for column in wanted}
         digest = digest_of(files, wanted)
         if known := self._known(files, digest):
-            self._table.comment(self._spec.description, wanted)
+            self._table.comment(self._spec.says, wanted)
             return known
         counts = checked(self._connection, files, self._endpoint, names, wanted[0])
         columns = self._table.fit(wanted)
         self._table.retire(columns)
-        self._table.comment(self._spec.description, columns)
-        misfits, examples = self._find_misfits(files, columns)
+        self._table.comment(self._spec.says, columns)
+        self._columns = columns
+        answers = Answers.of(self._spec, columns)
+        count, examples = misfits.find(self._connection, answers, str(files.results))
+        earlier.keep(self._connection, self._table, columns[0].name, files, self._loaded_at)
         self._delete(files)
         inserted = self._insert(files, names, columns, wanted)
         if inserted != counts.rows:
@@ -129,54 +177,17 @@ class Load:
                 f"{files}: {inserted} rows were made of {counts.rows} records; nothing was kept."
             )
         self._leave_no_twins(files, columns[0])
-        self._remember(files, digest, counts, misfits)
+        self._remember(files, digest, counts, count)
         return PartitionReport(
-            files.partition, counts.rows, counts.answered, counts.review, misfits, examples
+            files.partition, counts.rows, counts.answered, counts.review, count, examples
         )
 
     def _known(self, files: Files, digest: str) -> PartitionReport | None:
-        row = self._connection.execute(
-            "SELECT row_count, answered, review, misfits FROM _batch_etl.loads "
-            "WHERE schema_name = ? AND table_name = ? AND partition IS NOT DISTINCT FROM ? "
-            "AND digest = ?",
-            [self._table.schema, self._table.name, files.partition, digest],
-        ).fetchone()
-        if row is None or not self._table.existing():
+        key = (self._table.schema, self._table.name, files.partition)
+        facts = bookkeeping.known_load(self._connection, key, digest)
+        if facts is None or not self._table.existing():
             return None
-        return PartitionReport(files.partition, *row, unchanged=True)
-
-    def _find_misfits(
-        self, files: Files, columns: Sequence[Column]
-    ) -> tuple[int, tuple[Misfit, ...]]:
-        """Fill the temporary table ``misfits`` (record_row, paths); returns its size and
-        examples.
-        """
-        self._connection.execute(
-            "CREATE OR REPLACE TEMP TABLE misfits (record_row BIGINT, paths VARCHAR[])"
-        )
-        answers = Answers.of(self._spec, columns)
-        found = answers.misfits(self._connection.cursor(), str(files.results))
-        by_row = itertools.groupby(found, key=lambda pair: pair[0])
-        count, examples = 0, list[Misfit]()
-        rows = ((row, [misfit for _, misfit in group]) for row, group in by_row)
-        while block := list(itertools.islice(rows, _ROWS_PER_INSERT)):
-            count += len(block)
-            examples += [misfit for _, group in block for misfit in group][:_MISFITS_SHOWN]
-            self._keep_misfits(block)
-        return count, tuple(examples[:_MISFITS_SHOWN])
-
-    def _keep_misfits(self, block: list[tuple[int, list[Misfit]]]) -> None:
-        rows = pa.table(
-            {
-                "record_row": pa.array([row for row, _ in block], pa.int64()),
-                "paths": pa.array(
-                    [[misfit.path for misfit in group] for _, group in block], pa.list_(pa.string())
-                ),
-            }
-        )
-        self._connection.register("misfits_block", rows)
-        self._connection.execute("INSERT INTO misfits SELECT * FROM misfits_block")
-        self._connection.unregister("misfits_block")
+        return PartitionReport(files.partition, *facts, unchanged=True)
 
     def _insert(
         self,
@@ -241,22 +252,17 @@ class Load:
         )
 
     def _remember(self, files: Files, digest: str, counts: Counts, misfits: int) -> None:
-        key = [self._table.schema, self._table.name, files.partition]
-        self._connection.execute(
-            "DELETE FROM _batch_etl.loads WHERE schema_name = ? AND table_name = ? "
-            "AND partition IS NOT DISTINCT FROM ?",
-            key,
+        key = (self._table.schema, self._table.name, files.partition)
+        facts = (counts.rows, counts.answered, counts.review, misfits)
+        bookkeeping.remember_load(
+            self._connection, key, (self._endpoint, digest, *facts, self._loaded_at)
         )
-        self._connection.execute(
-            "INSERT INTO _batch_etl.loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *key,
-                self._endpoint,
-                digest,
-                counts.rows,
-                counts.answered,
-                counts.review,
-                misfits,
-                self._loaded_at,
-            ],
-        )
+
+
+def _with_decided(report: PartitionReport, decided: int) -> PartitionReport:
+    return replace(
+        report,
+        answered=report.answered + decided,
+        review=report.review - decided,
+        decided=decided,
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from batch_etl.effects import effect
 from batch_etl.errors import WarehouseError
 from batch_etl.files import replacing
 from batch_etl.warehouse.connection import Settings, writing
@@ -31,7 +32,7 @@ def publish(working: Path, published: Path, settings: Settings) -> None:
     with writing(working, settings) as connection:
         connection.execute("CHECKPOINT")
         with working.open("rb") as source:
-            with replacing(UPath(published)) as temporary:
+            with replacing(UPath(published), "warehouse") as temporary:
                 with Path(temporary.path).open("wb") as target:
                     shutil.copyfileobj(source, target, _BLOCK_BYTES)
                 _remove(_wal(published))
@@ -49,7 +50,7 @@ def restore(working: Path, published: Path) -> None:
     try:
         shutil.copyfile(published, temporary)
         _remove(_wal(working))
-        with suppress(FileExistsError):  # another process was faster
+        with suppress(FileExistsError), effect("warehouse restored"):  # another was faster
             os.link(temporary, working)
     finally:
         _remove(temporary)

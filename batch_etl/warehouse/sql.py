@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from batch_etl.errors import WarehouseError
 
 
@@ -30,3 +32,8 @@ def qualified(schema: str, table: str) -> str:
 def comma(parts: list[str]) -> str:
     """The parts as one comma-separated SQL list."""
     return ", ".join(parts)
+
+
+def json_object(parts: Mapping[str, str]) -> str:
+    """A JSON object of named SQL values; names may be equal when case is ignored."""
+    return f"json_object({comma([f'{literal(name)}, {value}' for name, value in parts.items()])})"

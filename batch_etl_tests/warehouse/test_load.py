@@ -78,6 +78,8 @@ def test_columns_come_in_order_id_record_answer_lineage(
         "_cache_write_tokens",
         "_cost_usd",
         "_answered_at",
+        "_decided_by",
+        "_decided_at",
         "_loaded_at",
     ]
     assert report.table.rows == report.rows == 1
@@ -432,7 +434,7 @@ def test_descriptions_become_comments_and_follow_their_changes(
         report = warehouse.load(table, "anthropic", [load])
         described = {column.name: column.description for column in report.table.columns}
         assert (described["v"], described["body"]) == (says, says)
-        assert all(described[name] for name in described if name.startswith("_"))
+        assert all(described.values())
     assert report.unchanged
     assert rows(warehouse, "SELECT comment FROM duckdb_tables() WHERE table_name = 't'") == [
         ("T second's",)

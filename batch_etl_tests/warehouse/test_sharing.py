@@ -34,14 +34,23 @@ os.kill(os.getpid(), 9)
 """
 READ = """
 import duckdb, os, sys, time
-seen, queries = set(), 0
-while not os.path.exists(sys.argv[2]):
-    with duckdb.connect(sys.argv[1], read_only=True) as c:
-        for _ in range(3):
-            seen.add(c.execute("SELECT count(*), min(v), max(v) FROM t").fetchone())
-            queries += 1
-print(queries, all(n == 50 and low == high for n, low, high in seen), len(seen) > 1)
+path, stop, keeps = sys.argv[1], sys.argv[2], sys.argv[3] == "keeps"
+seen, queries, connection, last = set(), 0, None, False
+while not last:
+    last = os.path.exists(stop)
+    connection = connection or duckdb.connect(path, read_only=True)
+    for _ in range(3):
+        seen.add(connection.execute("SELECT count(*), min(v), max(v) FROM t").fetchone())
+        seen.add(connection.execute("SELECT count(*), min(v), max(v) FROM t_latest").fetchone())
+        queries += 2
+    if not keeps:
+        connection = connection.close()
+    time.sleep(0.03)  # leave a core to the loads
+    if queries == 6:
+        print("reading", flush=True)
+print(queries, all(n == 50 and low == high for n, low, high in seen), len(seen))
 """
+LOADS = 50
 
 
 def warehouse(folder: Path, **settings: Any) -> Warehouse:
@@ -70,20 +79,32 @@ def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_reader_in_another_process_never_fails_and_never_sees_half_a_load(tmp_path: Path) -> None:
+def test_readers_in_other_processes_never_fail_and_never_see_half_a_load(tmp_path: Path) -> None:
+    """One keeps its connection all the time and sees what it opened; one connects again and again,
+    and sees the partition of one load or another, never a part of it.
+    """
     made = warehouse(tmp_path)
     load(made, tmp_path, 0)
     made.publish()
-    with python(READ, made.published, tmp_path / "stop") as reader:
-        for value in range(1, 21):
+    stop = tmp_path / "stop"
+    with (
+        python(READ, made.published, stop, "keeps") as keeper,
+        python(READ, made.published, stop, "again") as opener,
+    ):
+        for reader in (keeper, opener):
+            assert reader.stdout
+            assert reader.stdout.readline() == "reading\n"
+        for value in range(1, LOADS + 1):
             load(made, tmp_path, value)
             made.publish()
-        (tmp_path / "stop").touch()
-        printed, _ = reader.communicate(timeout=60)
-    queries, whole, _ = printed.split()
-    assert int(queries) > 0
-    assert whole == "True"
-    assert values(made) == [20]
+        stop.touch()
+        kept, opened = (reader.communicate(timeout=60)[0].split() for reader in (keeper, opener))
+        assert (keeper.returncode, opener.returncode) == (0, 0)
+    assert kept[1:] == ["True", "1"]
+    assert opened[1] == "True"
+    assert int(opened[2]) >= 2
+    assert min(int(kept[0]), int(opened[0])) >= 12
+    assert values(made) == [LOADS]
 
 
 def test_a_reader_keeps_the_file_that_it_opened(tmp_path: Path) -> None:
