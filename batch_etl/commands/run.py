@@ -129,6 +129,19 @@ def _runs(
     return [dict(zip(_RANGE, (keys[a], keys[b]), strict=True)) for a, b in _stretches(chosen)]
 
 
+def chosen_partitions(
+    definitions: dg.Definitions, pipeline: str, partitions: Sequence[str], all_partitions: bool
+) -> list[str | None]:
+    """The partitions that are meant, in their order; ``[None]`` for a pipeline without any."""
+    definition = _assets(definitions, pipeline)[0].partitions_def
+    runs = _runs(definition, pipeline, partitions, all_partitions)
+    if definition is None:
+        return [None]
+    keys = list(definition.get_partition_keys())
+    limits = [(keys.index(run[_RANGE[0]]), keys.index(run[_RANGE[1]])) for run in runs]
+    return [key for first, last in limits for key in keys[first : last + 1]]
+
+
 def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     start = numbers[0]
     for before, after in pairwise(numbers):

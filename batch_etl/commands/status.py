@@ -49,6 +49,8 @@ def _transforms(
 
 
 def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
+    from batch_etl.batches.priming import hit_rate
+
     known = [batch.cost_pico_usd for batch in batches if batch.status == "collected"]
     cost = None if None in known else sum(known) / 1e12
     return {
@@ -61,6 +63,8 @@ def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
         "created_at": row.created_at.isoformat(),
         "counts": dict(row.counts),
         "cost_usd": cost,
+        "reserved_usd": _usd(row.reserved_pico_usd),
+        "cache_hit_rate": hit_rate([b for b in batches if b.status == "collected"]),
         "batches": [
             {
                 "batch_id": batch.batch_id,
@@ -71,17 +75,22 @@ def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
                 "submitted_at": batch.submitted_at,
                 "ended_at": batch.ended_at,
                 "outcomes": dict(batch.outcomes or {}),
-                "cost_usd": None if batch.cost_pico_usd is None else batch.cost_pico_usd / 1e12,
+                "cost_usd": _usd(batch.cost_pico_usd),
+                "reserved_usd": _usd(batch.reserved_pico_usd),
             }
             for batch in batches
         ],
     }
 
 
+def _usd(pico_usd: int | None) -> float | None:
+    return None if pico_usd is None else pico_usd / 1e12
+
+
 def _print(found: list[dict[str, Any]]) -> None:
     for one in found:
         mark = {"done": "green", "superseded": "bright_black"}.get(one["status"], "yellow")
-        title = f"{one['pipeline']}  {_scope(one['partitions'])}"
+        title = f"{one['pipeline']}  {shown_scope(one['partitions'])}"
         click.echo(f"{click.style(title, bold=True)}  {click.style(one['status'], fg=mark)}")
         click.echo(f"  {_facts(one)}")
         for batch in one["batches"]:
@@ -106,7 +115,7 @@ def _waiting(batch: dict[str, Any]) -> str:
     return f"{name} {batch['status']}, {batch['requests']:,} requests, attempt {batch['attempt']}"
 
 
-def _scope(partitions: list[str | None]) -> str:
+def shown_scope(partitions: list[str | None]) -> str:
     if partitions == [None]:
         return "all"
     if len(partitions) == 1:
