@@ -4,12 +4,20 @@ An answers file tells of every request of its batch exactly once, in the order t
 columns are those of the results that analysts get, plus where the request came from. What was
 bought stays here and answers equal requests of later transforms; beside it lie the raw result
 lines (``.jsonl.zst``), from which it can be made again.
+
+Each row also says how its request differed from the question (whom it asked, for how many tokens,
+which answer it repaired, how many answers had failed before), so that what to do next follows from
+the row alone (``retry.py``). Files from before there were these columns are read as if all were
+null: their requests did not differ.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,10 +27,10 @@ import pyarrow.compute
 from upath import UPath
 
 from batch_etl.batches.errors import LedgerError
-from batch_etl.batches.keys import KeySet, from_arrow, halves
+from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.outcome import BILLED, Outcome
-from batch_etl.batches.request import KEY_BYTES, keys_array
-from batch_etl.batches.retry import reusable
+from batch_etl.batches.repair import Faulty
+from batch_etl.batches.request import KEY_BYTES, custom_id, keys_array, parse_custom_id
 from batch_etl.files import read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -53,6 +61,10 @@ ANSWERS = pa.schema(
         ("cache_read_tokens", pa.int64()),
         ("cache_write_tokens", pa.int64()),
         ("cost_usd", USD),
+        ("asked_model", _WORD),  # where it was not the task's
+        ("asked_max_tokens", pa.int32()),  # where it was not the task's
+        ("faulty", pa.string()),  # custom_id of the answer that the request was to repair
+        ("failed", pa.int16()),  # answers to the question that had failed before; null: none
     ]
 )
 
@@ -91,27 +103,45 @@ class Source:
     keys: npt.NDArray[np.bytes_]
     partitions: pa.Array[Any]
     record_ids: pa.Array[Any]
+    asked: pa.RecordBatch | None = None
+    """The columns that say how each request differed from its question; None: none did."""
+
+    @classmethod
+    def of(cls, manifest: pa.Table, scope: Sequence[str | None]) -> Source:
+        """From a manifest's rows and the keys of its transform's partitions."""
+        whole = {name: manifest.column(name).combine_chunks() for name in manifest.column_names}
+        return cls(
+            keys=from_arrow(whole["request_key"]),
+            partitions=pa.array(scope, pa.string()).take(whole["partition"]),
+            record_ids=whole["record_id"],
+            asked=pa.RecordBatch.from_pydict(
+                {name: whole[name] for name in ("claude_model", "max_tokens", "faulty", "failed")}
+            ),
+        )
+
+    def asked_at(self, at: pa.Array[Any]) -> list[pa.Array[Any]]:
+        """The answers' columns for the requests at these rows."""
+        fields = list(ANSWERS)[-4:]
+        if self.asked is None:
+            return [pa.nulls(len(at), field.type) for field in fields]
+        model, *others = (column.take(at) for column in self.asked.columns)
+        return [model.dictionary_encode(), *others]
 
 
 def answer_rows(
-    rows: Sequence[int], outcomes: Sequence[Outcome], source: Source, price: Price, totals: Totals
+    rows: Sequence[int] | npt.NDArray[np.int64],
+    outcomes: Sequence[Outcome],
+    source: Source,
+    price: Price,
+    totals: Totals,
 ) -> pa.RecordBatch:
     """Outcomes of the requests at ``rows`` as columns; adds them to ``totals``."""
     at = pa.array(rows, pa.int32())
     kinds = [outcome.kind for outcome in outcomes]
-    tokens = pa.array([outcome.tokens for outcome in outcomes], pa.list_(pa.int64(), 5))
-    flat = tokens.flatten()
-    columns = [
-        pc.fill_null(flat.take(pa.array(range(i, len(flat), 5), pa.int64())), 0) for i in range(5)
-    ]
-    known = pc.and_(
-        *(pc.is_valid(flat.take(pa.array(range(i, len(flat), 5), pa.int64()))) for i in (0, 1))
-    )
-    matrix = np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
-    models = [outcome.model for outcome in outcomes]
+    matrix, known = _token_columns(outcomes)
+    models = _words([outcome.model for outcome in outcomes])
     billed = np.array([kind in BILLED for kind in kinds], dtype=bool)
-    counted = billed & np.array(known.to_numpy(zero_copy_only=False), dtype=bool)
-    cost = _priced(models, matrix, price, totals, billed=billed, counted=counted)
+    cost = _priced(models, matrix, price, totals, billed=billed, counted=billed & known)
     _count(kinds, matrix, totals)
     writes = matrix[:, 3] + matrix[:, 4]
     return pa.RecordBatch.from_arrays(
@@ -126,13 +156,14 @@ def answer_rows(
             pa.array([outcome.text for outcome in outcomes], pa.string()),
             _words([outcome.stop_reason for outcome in outcomes]),
             _words([outcome.error_type for outcome in outcomes]),
-            _words(models),
+            models,
             pa.array([outcome.message_id for outcome in outcomes], pa.string()),
             _where(matrix[:, 0], known),
             _where(matrix[:, 1], known),
             _where(matrix[:, 2], known),
             _where(writes, known),
             cost,
+            *source.asked_at(at),
         ],
         schema=ANSWERS,
     )
@@ -142,12 +173,20 @@ def _words(values: Sequence[str | None]) -> pa.Array[Any]:
     return pa.array(values, pa.string()).dictionary_encode()
 
 
-def _where(values: npt.NDArray[np.int64], known: pa.Array[Any]) -> pa.Array[Any]:
-    return pc.if_else(known, pa.array(values), pa.scalar(None, pa.int64()))
+def _token_columns(outcomes: Sequence[Outcome]) -> tuple[Tokens, npt.NDArray[np.bool_]]:
+    """All token counts, 0 where there is none; and where the input and the output are known."""
+    flat = pa.array(list(chain.from_iterable([one.tokens for one in outcomes])), pa.int64())
+    given = flat.is_valid().to_numpy(zero_copy_only=False).reshape(-1, 5)
+    counts = pc.fill_null(flat, 0).to_numpy().reshape(-1, 5)
+    return counts, given[:, 0] & given[:, 1]
+
+
+def _where(values: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[Any]:
+    return pa.array(values, mask=~known)
 
 
 def _priced(
-    models: Sequence[str | None],
+    models: pa.Array[Any],
     tokens: Tokens,
     price: Price,
     totals: Totals,
@@ -158,8 +197,10 @@ def _priced(
     """What each row cost: 0 where it was not billed, null where tokens or price are not known."""
     cost = np.zeros(len(models), dtype=np.int64)
     known = ~billed
-    for model in {model for model in models if model is not None}:
-        mine = counted & np.array([one == model for one in models], dtype=bool)
+    words: Any = models
+    places = pc.fill_null(words.indices, -1).to_numpy()
+    for place, model in enumerate(words.dictionary.to_pylist()):
+        mine = counted & (places == place)
         prices = price(model, tokens[mine])
         if prices is None:
             continue
@@ -181,8 +222,8 @@ def usd(pico: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[A
 
 
 def _count(kinds: Sequence[str], tokens: Tokens, totals: Totals) -> None:
-    for kind in kinds:
-        totals.outcomes[kind] = totals.outcomes.get(kind, 0) + 1
+    for kind, number in Counter(kinds).items():
+        totals.outcomes[kind] = totals.outcomes.get(kind, 0) + number
     sums = tokens.sum(axis=0).tolist()
     totals.input_tokens += sums[0]
     totals.output_tokens += sums[1]
@@ -190,34 +231,60 @@ def _count(kinds: Sequence[str], tokens: Tokens, totals: Totals) -> None:
     totals.cache_write_tokens += sums[3] + sums[4]
 
 
-def reusable_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Only the rows whose outcome answers its request_key for good."""
-    kinds = batch.column("outcome").dictionary.to_pylist()
-    good = np.array([reusable(kind) for kind in kinds] or [False], dtype=bool)
-    mask = good[batch.column("outcome").indices.to_numpy()]
-    return batch if mask.all() else batch.filter(pa.array(mask))
+def pico_usd(column: pa.Array[Any]) -> npt.NDArray[np.int64]:
+    """Exact decimals as pico-dollars, 0 where null: the inverse of :func:`usd`."""
+    known = pc.fill_null(column, Decimal(0))
+    words = np.frombuffer(known.buffers()[1] or b"", dtype="<i8")
+    return words[2 * known.offset : 2 * (known.offset + len(known)) : 2]
 
 
-def answered_keys(folder: UPath, tokens: Iterable[str]) -> KeySet:
-    """The keys that the answers files of these batches answer for good."""
-    return KeySet(
-        halves(from_arrow(rows.column("request_key")))[0]
-        for token in tokens
-        for rows in _read(folder, token, ["request_key", "outcome"])
-    )
+def completed(batch: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Any:
+    """The columns of ``schema``, null where a file of an earlier version has none."""
+    columns = [
+        batch.column(field.name)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return type(batch).from_arrays(columns, schema=schema)
 
 
-def read_answers(folder: UPath, token: str) -> Iterator[pa.RecordBatch]:
+def read_answers(
+    folder: UPath, token: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """All rows of one answers file. Raises ``LedgerError`` when it is gone."""
-    return _read(folder, token, None)
-
-
-def _read(folder: UPath, token: str, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     path = answers_path(folder, token)
     if not path.exists():
         raise LedgerError(
             f"the ledger has batch {token} as collected, but {path} is gone; restore the file from "
             "a backup: without it, what was bought would have to be bought again"
         )
-    for rows in read_batches(path, columns, rows=8_192):
-        yield reusable_rows(rows) if columns is not None else rows
+    names = ANSWERS.names if columns is None else list(columns)
+    schema = pa.schema([ANSWERS.field(name) for name in names])
+    for rows in read_batches(path, names, rows=8_192):
+        yield completed(rows, schema)
+
+
+def faulty_answers(folder: UPath, custom_ids: Iterable[str]) -> dict[str, Faulty]:
+    """The answers of these custom_ids, as a repair shows them.
+
+    Raises ``LedgerError`` when their file is gone or does not hold them.
+    """
+    wanted: dict[str, set[int]] = {}
+    for name in set(custom_ids):
+        token, row = parse_custom_id(name) or (name, 0)
+        wanted.setdefault(token, set()).add(row)
+    found: dict[str, Faulty] = {}
+    for token, rows in wanted.items():
+        chosen = pa.array(sorted(rows), pa.int32())
+        for batch in read_answers(folder, token, ["row", "text", "reason"]):
+            mine = batch.filter(pc.is_in(batch.column("row"), chosen))
+            for row, text, reason in zip(*(c.to_pylist() for c in mine.columns), strict=True):
+                found[custom_id(token, row)] = Faulty(text, reason)
+    missing = set(custom_ids) - found.keys()
+    if missing:
+        raise LedgerError(
+            f"the answer {min(missing)}, which a later attempt repairs, is not in {folder}; "
+            "restore the answers files from a backup"
+        )
+    return found

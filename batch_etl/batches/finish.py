@@ -1,19 +1,17 @@
 """Finishing: records x outcomes -> one results file a partition, one row a record.
 
-Partitions are taken in groups of about a hundred thousand records. The answers files that hold
-something for a group are streamed; each row is fanned out to all records with its request_key, the
-first answer found for a record wins (latest attempt first, then earlier transforms). A record
-whose request no answers file knows is Missing, one that was never sendable says so. So each record
-is in its partition's file exactly once; the order of rows is not the records' (``record_row`` is).
+Partitions are taken in groups of about a hundred thousand records. Of all that the answers files
+tell of a question, its records show what stands first (``standing.py``); where nothing is told they
+are Missing, and a record without a request says why there is none. Each row is fanned out to all
+records with its request_key, so each record is in its partition's file exactly once; the order of
+rows is not the records' (``record_row`` is).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -23,11 +21,13 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl.batches.answers import ANSWERS, USD, read_answers, reusable_rows
-from batch_etl.batches.keys import KeyMap, from_arrow, halves
+from batch_etl.batches.answers import ANSWERS, USD, read_answers, usd
+from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, halves
 from batch_etl.batches.outcome import MISSING
 from batch_etl.batches.plan import plan_path
-from batch_etl.batches.request import KEY_BYTES
+from batch_etl.batches.request import KEY_BYTES, custom_ids
+from batch_etl.batches.retry import Policy
+from batch_etl.batches.standing import NOBODY, AnswerFile, Standing
 from batch_etl.files import ParquetSink, row_count
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -60,24 +60,11 @@ RESULTS = pa.schema(
         ("cost_usd", USD),
     ]
 )
-"""One row a record. ``cost_usd`` is what this record's request cost; a record that shares the
-answer bought for another record shows 0, so that sums are bills."""
+"""One row a record. It tells of one attempt, but ``cost_usd`` is what all attempts at this record's
+question cost; a record that shares what was bought for another record shows 0, so that sums are
+bills. It is null where a price is unknown."""
 
 _GROUP_RECORDS = 100_000
-
-
-@dataclass(frozen=True)
-class AnswerFile:
-    """A collected batch whose answers may serve."""
-
-    token: str
-    batch_id: str | None
-    attempt: int
-    ended_at: dt.datetime | None
-    own: bool
-    """Of this transform: all its outcomes count. Otherwise only what answers its key for good."""
-    same_pipeline: bool = True
-    """Bought by this pipeline: what it cost shows here, and in no other pipeline's results."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +102,13 @@ def finish(
     answers: UPath,
     files: Sequence[AnswerFile],
     lineage: Lineage,
+    *,
+    policy: Policy,
 ) -> list[PartitionResult]:
-    """Write the results file of each target. ``files`` come in order of precedence."""
+    """Write the results file of each target. Of files that tell the same, the first one counts."""
     results: list[PartitionResult] = []
     for group in _groups(targets, plans):
-        results += _Group(group, plans, lineage).write(answers, files)
+        results += _Group(group, plans, lineage).write(answers, files, policy)
     return results
 
 
@@ -147,52 +136,27 @@ class _Group:
         self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
         self._keys = _keys(self._plan.column("request_key"))
         self._map = KeyMap(self._keys)
-        self._todo = _mask(pc.is_null(self._plan.column("problem")))
+        sendable = _mask(pc.is_null(self._plan.column("problem")))
+        self._standing = Standing(self._map, sendable, self._bought_for)
         self._results = [PartitionResult(target.key, target.path) for target in targets]
 
-    def write(self, answers: UPath, files: Sequence[AnswerFile]) -> list[PartitionResult]:
+    def write(
+        self, answers: UPath, files: Sequence[AnswerFile], policy: Policy
+    ) -> list[PartitionResult]:
+        self._standing.look(answers, files, policy)
         with ExitStack() as stack:
             self._sinks = [
-                stack.enter_context(ParquetSink(target.path, RESULTS)) for target in self._targets
+                stack.enter_context(ParquetSink(target.path, RESULTS, "results"))
+                for target in self._targets
             ]
-            self._put_unanswerable(~self._todo)
-            for file in files:
-                if not self._todo.any():
-                    break
-                for rows in read_answers(answers, file.token):
-                    self._put_answers(rows if file.own else reusable_rows(rows), file)
-            self._put_unanswerable(self._todo)
+            for number in self._standing.files():
+                for rows in read_answers(answers, files[number].token):
+                    self._put_answers(rows, files[number], number)
+            self._put_unanswerable(self._standing.file == NOBODY)
         return self._results
 
-    def _put_answers(self, rows: pa.RecordBatch, file: AnswerFile) -> None:
-        index, position = self._map.positions(from_arrow(rows.column("request_key")))
-        fresh = self._todo[position]
-        index, position = index[fresh], position[fresh]
-        if not len(index):
-            return
-        self._todo[position] = False
-        taken = rows.take(pa.array(index))
-        self._put(position, self._answered(taken, position, file))
-
-    def _answered(
-        self, rows: pa.RecordBatch, position: npt.NDArray[np.int64], file: AnswerFile
-    ) -> dict[str, pa.Array[Any]]:
-        same = [name for name in ANSWERS.names if name in RESULTS.names and name != "request_key"]
-        columns = {name: rows.column(name) for name in same}
-        columns["record_id"] = self._ids(position)
-        columns["custom_id"] = _custom_ids(file.token, rows.column("row"))
-        columns["batch_id"] = _constant(file.batch_id, len(rows))
-        columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
-        ended = pa.scalar(file.ended_at, RESULTS.field("answered_at").type)
-        columns["answered_at"] = pa.repeat(ended, len(rows))
-        if file.same_pipeline:
-            columns["cost_usd"] = self._cost(rows, position)
-        else:
-            columns["cost_usd"] = pa.repeat(pa.scalar(Decimal(0), USD), len(rows))
-        return columns
-
-    def _cost(self, rows: pa.RecordBatch, position: npt.NDArray[np.int64]) -> pa.Array[Any]:
-        """The row's cost where it was bought for this very record, else 0."""
+    def _bought_for(self, rows: pa.RecordBatch, position: Positions) -> Mask:
+        """Which rows were bought for the very records at these positions."""
         keys = pa.array([target.key for target in self._targets], pa.string())
         mine = keys.take(pa.array(self._ordinals(position)))
         theirs = rows.column("partition")
@@ -201,9 +165,27 @@ class _Group:
             pc.and_(pc.is_null(mine), pc.is_null(theirs)),
         )
         same = pc.and_(same, pc.equal(rows.column("record_id"), self._ids(position)))
-        return pc.if_else(same, rows.column("cost_usd"), pa.scalar(Decimal(0), USD))
+        return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), dtype=bool)  # noqa: FBT003
 
-    def _put_unanswerable(self, mask: npt.NDArray[np.bool_]) -> None:
+    def _put_answers(self, rows: pa.RecordBatch, file: AnswerFile, number: int) -> None:
+        index, position = self._standing.chosen(rows, number)
+        if len(index):
+            self._put(position, self._answered(rows.take(pa.array(index)), position, file))
+
+    def _answered(
+        self, rows: pa.RecordBatch, position: Positions, file: AnswerFile
+    ) -> dict[str, pa.Array[Any]]:
+        same = [name for name in ANSWERS.names if name in RESULTS.names and name != "request_key"]
+        columns = {name: rows.column(name) for name in same}
+        columns["record_id"] = self._ids(position)
+        columns["custom_id"] = custom_ids(file.token, rows.column("row"))
+        columns["batch_id"] = _constant(file.batch_id, len(rows))
+        columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
+        ended = pa.scalar(file.ended_at, RESULTS.field("answered_at").type)
+        columns["answered_at"] = pa.repeat(ended, len(rows))
+        return columns
+
+    def _put_unanswerable(self, mask: Mask) -> None:
         """Records that no answers file tells of: never sendable, or missing."""
         position = np.flatnonzero(mask)
         if not len(position):
@@ -215,15 +197,16 @@ class _Group:
             "outcome": pc.if_else(sent, "Missing", "Errored").dictionary_encode(),
             "reason": pc.fill_null(problems, MISSING.reason),
         }
-        self._todo[position] = False
         self._put(position, columns)
 
-    def _put(self, position: npt.NDArray[np.int64], columns: dict[str, pa.Array[Any]]) -> None:
+    def _put(self, position: Positions, columns: dict[str, pa.Array[Any]]) -> None:
         """Route rows to their partitions' files, filling the columns that all rows share."""
         ordinals = self._ordinals(position)
         columns["record_row"] = pa.array(position - self._starts[ordinals])
         columns["state"] = _states(columns["outcome"])
         columns["request_key"] = _hex(self._keys[position])
+        standing = self._standing
+        columns["cost_usd"] = usd(standing.cost_pico_usd[position], ~standing.unpriced[position])
         columns["task_version"] = _constant(self._lineage.task_version, len(position))
         columns["endpoint"] = _constant(self._lineage.endpoint, len(position))
         rows = pa.RecordBatch.from_arrays(
@@ -246,10 +229,10 @@ class _Group:
             kind = entry["values"]
             result.outcomes[kind] = result.outcomes.get(kind, 0) + entry["counts"]
 
-    def _ordinals(self, position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _ordinals(self, position: Positions) -> Positions:
         return np.searchsorted(self._starts, position, side="right") - 1
 
-    def _ids(self, position: npt.NDArray[np.int64]) -> pa.Array[Any]:
+    def _ids(self, position: Positions) -> pa.Array[Any]:
         return self._plan.column("record_id").combine_chunks().take(pa.array(position))
 
 
@@ -258,7 +241,7 @@ def _keys(column: pa.ChunkedArray[Any]) -> npt.NDArray[np.bytes_]:
     return np.concatenate([*chunks, np.empty(0, f"S{KEY_BYTES}")])
 
 
-def _mask(column: pa.ChunkedArray[Any]) -> npt.NDArray[np.bool_]:
+def _mask(column: pa.ChunkedArray[Any]) -> Mask:
     return np.array(column.to_numpy(), dtype=bool)
 
 
@@ -270,11 +253,6 @@ def _constant(value: str | None, rows: int) -> pa.Array[Any]:
 def _states(outcomes: pa.Array[Any]) -> pa.Array[Any]:
     answered = pc.equal(outcomes.cast(pa.string()), "Succeeded")
     return pc.if_else(answered, "answered", "review").dictionary_encode()
-
-
-def _custom_ids(token: str, rows: pa.Array[Any]) -> pa.Array[Any]:
-    digits = pc.utf8_lpad(rows.cast(pa.string()), 6, "0")
-    return pc.binary_join_element_wise(token, digits, "-")
 
 
 def _hex(keys: npt.NDArray[np.bytes_]) -> pa.Array[Any]:

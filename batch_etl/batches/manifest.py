@@ -2,14 +2,18 @@
 
 A manifest is on disk before the ledger knows of its batch, and the batch is in the ledger before it
 is sent. The parameters' bytes are not kept: rendering is deterministic, so :func:`render_again`
-makes them anew from the manifest and the records.
+makes them anew from the manifest, the records and, for a repair, the faulty answer on disk.
+
+A row of a later attempt says how its request differs from the question (:class:`Asked`): null
+columns say that it does not. Manifests that were written before there were such columns are read
+as if all were null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl.batches.answers import completed, faulty_answers
 from batch_etl.batches.keys import Mask, from_arrow
 from batch_etl.batches.packing import Payload, Room
-from batch_etl.batches.request import KEY_BYTES, keys_array, new_token
+from batch_etl.batches.repair import further_turns
+from batch_etl.batches.request import KEY_BYTES, Renderer, keys_array, new_token
 from batch_etl.batches.task import Packing
-from batch_etl.batches.transform import Transform
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
-from batch_etl.files import read_batches, replacing
+from batch_etl.files import ROWS_PER_READ, replacing
 
 MANIFEST = pa.schema(
     [
@@ -31,9 +37,25 @@ MANIFEST = pa.schema(
         ("partition", pa.int32()),  # ordinal of the transform's partition
         ("record_row", pa.int64()),  # row in the partition's records file
         ("record_id", pa.string()),
+        ("claude_model", pa.string()),  # asked instead of the task's; null: the task's
+        ("max_tokens", pa.int32()),  # asked for instead of the task's
+        ("faulty", pa.string()),  # custom_id of the answer that the further turns repair
+        ("failed", pa.int16()),  # answers to the question that had failed before; null: none
     ]
 )
 """A batch's requests, in the order of their rows."""
+
+
+class Asked(NamedTuple):
+    """How a request differs from its question, which is what attempt 1 sends."""
+
+    claude_model: str | None = None
+    max_tokens: int | None = None
+    faulty: str | None = None
+    failed: int | None = None
+
+
+AS_IT_IS = Asked()
 
 
 @dataclass(frozen=True)
@@ -63,20 +85,31 @@ class Filling:
     partitions: list[int] = field(init=False)
     rows: list[int] = field(init=False)
     ids: list[str] = field(init=False)
+    asked: list[Asked] = field(init=False)
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
         self.payload = Payload(new_token(), Room(self.limits))
-        self.keys, self.partitions, self.rows, self.ids = [], [], [], []
+        self.keys, self.partitions, self.rows, self.ids, self.asked = [], [], [], [], []
 
-    def add(self, params: bytes, key: bytes, partition: int, row: int, record_id: str) -> None:
+    def add(
+        self,
+        params: bytes,
+        key: bytes,
+        partition: int,
+        row: int,
+        record_id: str,
+        *,
+        asked: Asked = AS_IT_IS,
+    ) -> None:
         self.payload.add(params)
         self.keys.append(key)
         self.partitions.append(partition)
         self.rows.append(row)
         self.ids.append(record_id)
+        self.asked.append(asked)
 
     def batch(self) -> PlannedBatch:
         columns = [
@@ -84,18 +117,25 @@ class Filling:
             pa.array(self.partitions, pa.int32()),
             pa.array(self.rows, pa.int64()),
             pa.array(self.ids, pa.string()),
+            *(
+                pa.array([getattr(one, name) for one in self.asked], MANIFEST.field(name).type)
+                for name in Asked._fields
+            ),
         ]
         manifest = pa.Table.from_arrays(columns, schema=MANIFEST)
         return PlannedBatch(self.payload.token, self.payload, manifest)
 
 
 def write_manifest(folder: UPath, batch: PlannedBatch) -> None:
-    with replacing(manifest_path(folder, batch.token)) as temporary:
+    with replacing(manifest_path(folder, batch.token), "manifest") as temporary:
         pq.write_table(batch.manifest, str(temporary), compression="zstd")
 
 
 def read_manifest(folder: UPath, token: str, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(str(manifest_path(folder, token)), columns=columns)
+    names = MANIFEST.names if columns is None else columns
+    with pq.ParquetFile(str(manifest_path(folder, token))) as file:
+        table = file.read(names)
+    return completed(table, pa.schema([MANIFEST.field(name) for name in names]))
 
 
 def manifest_keys(folder: UPath, token: str) -> npt.NDArray[np.bytes_]:
@@ -108,44 +148,89 @@ def keys_of(manifest: pa.Table) -> npt.NDArray[np.bytes_]:
     return from_arrow(manifest.column("request_key").combine_chunks())
 
 
-def render_again(transform: Transform, token: str, manifest: pa.Table) -> PlannedBatch:
+def render_again(
+    transform: Transform, token: str, manifest: pa.Table, answers: UPath
+) -> PlannedBatch:
     """The payload of a manifest, from the records: byte for byte what was planned.
 
-    Raises ``SourceError`` when the records have changed since.
+    ``answers`` is the folder of the answers that repairs show. Raises ``SourceError`` when the
+    records have changed since.
     """
     payload = Payload(token, Room(transform.task.packing))
-    wanted = from_arrow(manifest.column("request_key").combine_chunks())
-    partitions = manifest.column("partition").to_numpy()
-    rows = manifest.column("record_row").to_numpy()
-    found: dict[int, bytes] = {}
-    for ordinal in np.unique(partitions).tolist():
-        places = np.flatnonzero(partitions == ordinal)
-        rendered = _rendered_rows(transform, ordinal, rows[places], places)
-        found.update({place: params for place, params, key in rendered if key == wanted[place]})
-        if not all(place in found for place in places.tolist()):
-            raise SourceError(
-                f"pipeline {transform.pipeline!r}: the records of partition "
-                f"{transform.partitions[ordinal].key!r} have changed since batch {token} was "
-                "planned; run the transform again"
-            )
+    found = dict(rendered_rows(transform, manifest, answers, f"batch {token} was planned"))
     for place in range(manifest.num_rows):
         payload.add(found.pop(place))
     return PlannedBatch(token, payload, manifest)
 
 
-def _rendered_rows(
-    transform: Transform,
-    ordinal: int,
+def rendered_rows(
+    transform: Transform, manifest: pa.Table, answers: UPath, since: str
+) -> Iterator[tuple[int, bytes]]:
+    """(row, parameters) of each row of a manifest, in the records' order.
+
+    Raises ``SourceError`` for records that are not those any more that they were ``since``.
+    """
+    asked = [Asked(*row) for row in zip(*_lists(manifest, Asked._fields), strict=True)]
+    faulty = faulty_answers(answers, {one.faulty for one in asked if one.faulty})
+    wanted = keys_of(manifest)
+    partitions = manifest.column("partition").to_numpy()
+    rows = manifest.column("record_row").to_numpy()
+    for ordinal in np.unique(partitions).tolist():
+        places = np.flatnonzero(partitions == ordinal)
+        places = places[np.argsort(rows[places], kind="stable")]
+        partition = transform.partitions[ordinal]
+        renderer = transform.renderer(partition)
+        done = 0
+        for place, params, key in _questions(renderer, partition, rows[places], places):
+            if key != wanted[place]:
+                break
+            one = asked[place]
+            if one != AS_IT_IS:
+                turns = further_turns(faulty[one.faulty]) if one.faulty else b""
+                params = renderer.asked(params, one.claude_model, one.max_tokens, turns)  # noqa: PLW2901
+            yield place, params
+            done += 1
+        if done < len(places):
+            raise SourceError(
+                f"pipeline {transform.pipeline!r}: the records of partition {partition.key!r} have "
+                f"changed since {since}; run the transform again"
+            )
+
+
+def _lists(table: pa.Table, names: Iterable[str]) -> list[list[Any]]:
+    return [table.column(name).to_pylist() for name in names]
+
+
+def _questions(
+    renderer: Renderer,
+    partition: Partition,
     rows: npt.NDArray[np.int64],
     places: npt.NDArray[Any],
 ) -> Iterator[tuple[int, bytes, bytes]]:
-    """(place, parameters, key) of chosen rows of one partition, read in one pass."""
-    partition = transform.partitions[ordinal]
-    renderer = transform.renderer(partition)
-    order = np.argsort(rows, kind="stable")
-    rows, places = rows[order], places[order]
-    start = 0
-    for records in read_batches(partition.records, renderer.columns):
+    """(place, parameters, key) of chosen rows of one partition, in ascending order, in one pass.
+
+    Row groups that hold none of them are not read.
+    """
+    with pq.ParquetFile(str(partition.records), pre_buffer=False) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            size = file.metadata.row_group(group).num_rows
+            if np.searchsorted(rows, start) < np.searchsorted(rows, start + size):
+                batches = file.iter_batches(
+                    ROWS_PER_READ, row_groups=[group], columns=renderer.columns
+                )
+                yield from _of_batches(renderer, batches, start, rows, places)
+            start += size
+
+
+def _of_batches(
+    renderer: Renderer,
+    batches: Iterable[pa.RecordBatch],
+    start: int,
+    rows: npt.NDArray[np.int64],
+    places: npt.NDArray[Any],
+) -> Iterator[tuple[int, bytes, bytes]]:
+    for records in batches:
         low, high = np.searchsorted(rows, [start, start + records.num_rows])
         if high > low:
             chosen = records.take(pa.array(rows[low:high] - start))

@@ -230,6 +230,18 @@ def successor(facts: ModelFacts) -> str:
     return next(m.id for m in MODELS if m.family == facts.family and not m.is_deprecated())
 
 
+def output_limit(model: str, betas: Collection[str] = ()) -> int | None:
+    """The most tokens that one answer of the model may have; None where it is not documented."""
+    facts = known(model)
+    return _output_limit(facts, betas) if facts is not None else None
+
+
+def _output_limit(facts: ModelFacts, betas: Collection[str]) -> int | None:
+    if LONG_OUTPUT_BETA in betas and facts.takes_long_output:
+        return LONG_OUTPUT_TOKENS
+    return facts.max_output_tokens
+
+
 def check_params(
     model: str,
     params: Mapping[str, Any],
@@ -304,9 +316,7 @@ def _check_for_model(
 def _check_max_tokens(
     facts: ModelFacts, params: Mapping[str, Any], betas: Collection[str]
 ) -> Iterator[str]:
-    limit = facts.max_output_tokens
-    if LONG_OUTPUT_BETA in betas and facts.takes_long_output:
-        limit = LONG_OUTPUT_TOKENS
+    limit = _output_limit(facts, betas)
     max_tokens = params.get("max_tokens")
     if limit is not None and isinstance(max_tokens, int) and max_tokens > limit:
         yield f"max_tokens is {max_tokens}; {facts.id} writes at most {limit}"

@@ -2,9 +2,14 @@
 
 One pass over the records, in bounded memory. Each record's request is rendered and keyed; a key
 that was answered before, is in a batch of this transform already, is being bought by another, or
-stood earlier in this pass is not sent again. What is left fills payloads in the records' order.
+stood earlier in this pass is not sent again; nor one that another transform has asked in vain: it
+goes on with its next attempt (``attempts.py``). What is left fills payloads in the records' order.
 Beside each payload stands its manifest (row -> request_key and record), and for each partition a
 plan (record -> request_key) from which finishing later fans the answers out.
+
+A record of which no request can be made (its prompt cannot be rendered, or is too large for any
+batch) has a problem in the plan, and the others go on; where no prompt at all can be rendered, the
+fault is the template's.
 
 The pass can be repeated: killed in the middle and started again, it finds what it planned before
 among the keys in flight.
@@ -12,8 +17,9 @@ among the keys in flight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,11 +27,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from upath import UPath
 
+from batch_etl.batches.errors import RenderError
 from batch_etl.batches.keys import KeySet, Mask, halves
 from batch_etl.batches.manifest import Filling, PlannedBatch
 from batch_etl.batches.outcome import too_large
 from batch_etl.batches.packing import fits_alone
-from batch_etl.batches.request import KEY_BYTES, keys_array
+from batch_etl.batches.request import KEY_BYTES, Rendered, Renderer, keys_array
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Transform
 from batch_etl.files import ParquetSink, read_batches
@@ -47,18 +54,29 @@ class PlanCounts:
     records: int = 0
     reused: int = 0
     """Answered in an earlier transform."""
+    resumed: int = 0
+    """Asked in vain in an earlier transform: to go on with the next attempt."""
     shared: int = 0
     """Equal to another record's request, in this pass or in a batch of this transform."""
     sent: int = 0
     """In a payload of this pass."""
     unsendable: int = 0
+    """Without a request: the prompt cannot be rendered, or is too large."""
 
 
 class Others(Protocol):
     """What other transforms have answered, and what they are buying."""
 
     @property
-    def answered(self) -> KeySet: ...
+    def answered(self) -> KeySet:
+        """For good: what is not bought again."""
+        ...
+
+    @property
+    def resumable(self) -> KeySet:
+        """What they have asked in vain, and what may be asked again."""
+        ...
+
     @property
     def buying(self) -> KeySet: ...
     @property
@@ -77,23 +95,24 @@ def plan(
     """Yield each payload as soon as it is full; write each partition's plan as it is passed.
 
     What ``others`` have or buy, and what is ``in_flight``, is not sent; ``in_flight`` grows by what
-    is yielded. ``counts`` is filled in place. Raises ``RenderError`` before the payload that holds
-    the record is yielded.
+    is yielded. ``counts`` is filled in place. Raises ``RenderError`` where there are records and no
+    prompt of any can be rendered; nothing was yielded then.
     """
     filling = Filling(transform.task.packing)
+    prompts = _Prompts()
     for ordinal, partition in enumerate(transform.partitions):
         renderer = transform.renderer(partition)
-        with ParquetSink(plan_path(folder, ordinal), PLAN) as sink:
+        with ParquetSink(plan_path(folder, ordinal), PLAN, "plan") as sink:
             first_row = 0
             for records in read_batches(partition.records, renderer.columns):
-                rendered = renderer.render(records)
-                sizes = [len(params) for params in rendered.params]
-                limits = transform.task.packing
-                sendable = np.array([fits_alone(size, limits) for size in sizes], dtype=bool)
-                sink.write(_plan_rows(rendered.keys, rendered.record_ids, sizes, sendable, limits))
-                fresh = _fresh(rendered.keys, sendable, others, in_flight, counts)
+                rendered = prompts.of(renderer, records)
+                problems = _problems(rendered, transform.task.packing)
+                sink.write(_plan_rows(rendered, problems))
+                fresh = _fresh(
+                    rendered.keys, _without(problems, rendered), others, in_flight, counts
+                )
                 for at in np.flatnonzero(fresh).tolist():
-                    if not filling.payload.room.fits(sizes[at]):
+                    if not filling.payload.room.fits(len(rendered.params[at])):
                         yield filling.batch()
                         filling.start()
                     filling.add(
@@ -104,8 +123,47 @@ def plan(
                         rendered.record_ids[at],
                     )
                 first_row += len(rendered)
+    prompts.check()
     if filling.payload.count:
         yield filling.batch()
+
+
+@dataclass
+class _Prompts:
+    """Whether any prompt can be rendered, and the first that cannot."""
+
+    rendered: int = 0
+    refusal: RenderError | None = None
+
+    def of(self, renderer: Renderer, records: pa.RecordBatch) -> Rendered:
+        rendered = renderer.render(records)
+        self.rendered += len(rendered) - len(rendered.problems)
+        self.refusal = self.refusal or renderer.refusal(rendered)
+        return rendered
+
+    def check(self) -> None:
+        if self.refusal is not None and not self.rendered:
+            raise self.refusal
+
+
+def _problems(rendered: Rendered, limits: Packing) -> dict[int, str]:
+    """By row: why no request is sent for a record."""
+    problems = {
+        row: f"the prompt cannot be rendered: {problem}"
+        for row, problem in rendered.problems.items()
+    }
+    sizes = [len(params) for params in rendered.params]
+    if not fits_alone(max(sizes, default=0), limits):
+        for row, size in enumerate(sizes):
+            if not fits_alone(size, limits):
+                problems[row] = too_large(size, limits.max_bytes).reason or ""
+    return problems
+
+
+def _without(problems: dict[int, str], rendered: Rendered) -> Mask:
+    sendable = np.ones(len(rendered), dtype=bool)
+    sendable[list(problems)] = False
+    return sendable
 
 
 def _fresh(
@@ -117,8 +175,12 @@ def _fresh(
 ) -> Mask:
     """Which of these requests nobody has sent yet; they are in flight from now on."""
     prefixes, _ = halves(keys)
+    counts.records += len(keys)
+    counts.unsendable += int((~sendable).sum())
     known = others.answered.contains(prefixes) & sendable
-    fresh = sendable & ~known & ~in_flight.contains(prefixes)
+    resumed = others.resumable.contains(prefixes) & sendable & ~known
+    sendable = sendable & ~known & ~resumed
+    fresh = sendable & ~in_flight.contains(prefixes)
     elsewhere = fresh & others.buying.contains(prefixes)
     others.awaited.add(prefixes[elsewhere])
     fresh &= ~elsewhere
@@ -126,25 +188,110 @@ def _fresh(
     chosen = np.zeros(len(keys), dtype=bool)
     chosen[np.flatnonzero(fresh)[first]] = True
     in_flight.add(prefixes[chosen])
-    counts.records += len(keys)
-    counts.unsendable += int((~sendable).sum())
     counts.reused += int(known.sum())
+    counts.resumed += int(resumed.sum())
     counts.sent += int(chosen.sum())
-    counts.shared += int((sendable & ~known & ~elsewhere & ~chosen).sum())
+    counts.shared += int((sendable & ~elsewhere & ~chosen).sum())
     return chosen
 
 
-def _plan_rows(
-    keys: npt.NDArray[np.bytes_],
-    ids: list[str],
-    sizes: list[int],
-    sendable: Mask,
-    limits: Packing,
-) -> pa.RecordBatch:
-    problems: list[str | None] = [None] * len(ids)
-    if not sendable.all():
-        keys = np.where(sendable, keys, b"")
-        for at in np.flatnonzero(~sendable).tolist():
-            problems[at] = too_large(sizes[at], limits.max_bytes).reason
-    columns = [keys_array(keys), pa.array(ids, pa.string()), pa.array(problems, pa.string())]
+def _plan_rows(rendered: Rendered, problems: dict[int, str]) -> pa.RecordBatch:
+    reasons: list[str | None] = [None] * len(rendered)
+    keys = rendered.keys
+    if problems:
+        keys = np.where(_without(problems, rendered), keys, b"")
+        for row, problem in problems.items():
+            reasons[row] = problem
+    ids = pa.array(rendered.record_ids, pa.string())
+    columns = [keys_array(keys), ids, pa.array(reasons, pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=PLAN)
+
+
+# measured only --------------------------------------------------------------------------------
+
+_SAMPLE = 20
+"""Requests of which the tokens are counted: spread over all that would be sent."""
+
+
+@dataclass
+class Measured:
+    """What a plan would send, found by its pass over the records, without payloads or files."""
+
+    counts: PlanCounts = field(default_factory=PlanCounts)
+    params_bytes: int = 0
+    """Of all requests that would be sent."""
+    largest_bytes: int = 0
+    problems: Counter[str] = field(default_factory=Counter[str])
+    """Why records could not be sent, and how many of each."""
+    _stride: int = 1
+    _spread: list[bytes] = field(default_factory=list[bytes])
+
+    @property
+    def requests(self) -> int:
+        return self.counts.sent
+
+    @property
+    def awaited(self) -> int:
+        """Records whose requests another open transform is buying."""
+        of = self.counts
+        return of.records - of.reused - of.resumed - of.shared - of.sent - of.unsendable
+
+    @property
+    def sample(self) -> list[bytes]:
+        """The parameters of a few requests, from the first to the last."""
+        return self._spread[:: -(-len(self._spread) // _SAMPLE) or 1]
+
+    def add(self, params: bytes, number: int) -> None:
+        """Take in the request of this number, counted from 0."""
+        self.params_bytes += len(params)
+        self.largest_bytes = max(self.largest_bytes, len(params))
+        if number % self._stride:
+            return
+        self._spread.append(params)
+        if len(self._spread) > 2 * _SAMPLE:
+            self._spread = self._spread[::2]
+            self._stride *= 2
+
+
+@dataclass
+class _Onlooker:
+    """Others, without noting with them what was left out."""
+
+    answered: KeySet
+    resumable: KeySet
+    buying: KeySet
+    awaited: KeySet = field(default_factory=KeySet)
+
+
+Observer = Callable[[int, Rendered], None]
+"""Is shown all records' requests: the partition's ordinal and some of its records, in order."""
+
+
+def measure(
+    transform: Transform, others: Others, in_flight: KeySet, observe: Observer | None = None
+) -> Measured:
+    """What :func:`plan` would send now; changes nothing, and is done when it returns.
+
+    Raises ``RenderError`` as it does.
+    """
+    measured = Measured()
+    prompts = _Prompts()
+    onlooker = _Onlooker(others.answered, others.resumable, others.buying)
+    flight = KeySet([in_flight.all()])
+    limits = transform.task.packing
+    for ordinal, partition in enumerate(transform.partitions):
+        renderer = transform.renderer(partition)
+        for records in read_batches(partition.records, renderer.columns):
+            rendered = prompts.of(renderer, records)
+            if observe is not None:
+                observe(ordinal, rendered)
+            problems = _problems(rendered, limits)
+            measured.problems.update(problems.values())
+            number = measured.counts.sent
+            sendable = _without(problems, rendered)
+            fresh = _fresh(rendered.keys, sendable, onlooker, flight, measured.counts)
+            for at in np.flatnonzero(fresh).tolist():
+                measured.add(rendered.params[at], number)
+                number += 1
+    prompts.check()
+    return measured

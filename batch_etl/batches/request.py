@@ -6,6 +6,13 @@ very bytes that are sent (cut to 128 bits), so equal keys mean equal questions, 
 partition or row they come from. A cryptographic hash on purpose: a faster one (xxh3) would let a
 hostile record be made to collide with a harmless one and take over its answer.
 
+A later attempt may ask another model, for more tokens, or with further turns:
+:meth:`Renderer.asked` changes just that. The key stays the question's, which is what attempt 1
+sends.
+
+A record whose prompt cannot be rendered (a template that divides by its null) has a problem instead
+of a request, and the others go on.
+
 A ``custom_id`` is the batch's own random token and the request's row in the batch's manifest,
 ``<16 hex>-<6 digits>``: any one result line proves whose batch it is, and matching a line to its
 request is an array access. The API wants ``^[a-zA-Z0-9_-]{1,64}$``, unique in the batch.
@@ -16,8 +23,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
@@ -25,10 +32,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 
 from batch_etl.batches.errors import RenderError
 from batch_etl.batches.task import Task
 from batch_etl.strict import did_you_mean
+
+pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 KEY_BYTES = 16
 """Bytes of a request_key."""
@@ -36,6 +46,8 @@ KEY_BYTES = 16
 _TOKEN_HEX = 16
 _ROW_DIGITS = 6
 _CUSTOM_ID = re.compile(rf"([0-9a-f]{{{_TOKEN_HEX}}})-([0-9]{{{_ROW_DIGITS}}})")
+
+_POWERS = 10 ** np.arange(_ROW_DIGITS - 1, -1, -1, dtype=np.int64)
 
 _LINE_HEAD = b'{"custom_id":"'
 _LINE_MIDDLE = b'","params":'
@@ -46,6 +58,17 @@ LINE_OVERHEAD_BYTES = (
 """Bytes of a request's entry beyond its parameters."""
 
 _ENCODER = msgspec.json.Encoder()
+_NO_KEY = bytes(KEY_BYTES)
+_UNREADABLE = (ArithmeticError, ValueError)
+_UNRENDERABLE = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def new_token() -> str:
@@ -57,10 +80,34 @@ def custom_id(token: str, row: int) -> str:
     return f"{token}-{row:0{_ROW_DIGITS}}"
 
 
+def custom_ids(token: str, rows: pa.Array[Any]) -> pa.Array[Any]:
+    """The custom_ids of a batch's rows, as a column."""
+    digits = pc.utf8_lpad(rows.cast(pa.string()), _ROW_DIGITS, "0")
+    return pc.binary_join_element_wise(token, digits, "-")
+
+
 def parse_custom_id(text: str) -> tuple[str, int] | None:
     """The token and row of a custom_id that this engine made; None for any other text."""
     match = _CUSTOM_ID.fullmatch(text)
     return (match[1], int(match[2])) if match else None
+
+
+def rows_named(names: Sequence[str], token: str) -> npt.NDArray[np.int64]:
+    """The row that each custom_id names in the batch of this token; -1 for all that name none."""
+    text = "".join(names)
+    width = _TOKEN_HEX + 1 + _ROW_DIGITS
+    if not text.isascii() or {*map(len, names)} != {width}:
+        return np.array([_row_named(name, token) for name in names], dtype=np.int64)
+    letters = np.frombuffer(text.encode(), dtype=np.uint8).reshape(-1, width)
+    digits = letters[:, -_ROW_DIGITS:] - np.uint8(ord("0"))  # what stands before "0" wraps around
+    prefix = np.frombuffer(f"{token}-".encode(), dtype=np.uint8)
+    named = (letters[:, :-_ROW_DIGITS] == prefix).all(axis=1) & (digits <= 9).all(axis=1)
+    return np.where(named, digits.astype(np.int64) @ _POWERS, -1)
+
+
+def _row_named(name: str, token: str) -> int:
+    parsed = parse_custom_id(name)
+    return parsed[1] if parsed is not None and parsed[0] == token else -1
 
 
 def entry(token: str, row: int, params: bytes) -> bytes:
@@ -73,10 +120,12 @@ class Rendered:
     """The requests of one batch of records, in the records' order."""
 
     params: list[bytes]
-    """The parameters' JSON as sent."""
+    """The parameters' JSON as sent; empty for a record with a problem."""
     keys: npt.NDArray[np.bytes_]
-    """request_keys, dtype S16."""
+    """request_keys, dtype S16; zeros for a record with a problem."""
     record_ids: list[str]
+    problems: dict[int, str] = field(default_factory=dict[int, str])
+    """By row: why the prompt of this record cannot be rendered."""
 
     def __len__(self) -> int:
         return len(self.params)
@@ -101,8 +150,9 @@ class Renderer:
             used = [name for name in available if name in task.template.names]
             self._used = used or [id_column]  # rows are counted by a column
         self._prompts = task.template.rendering(self._used)
-        constant = msgspec.json.encode(task.constant_params)
-        self._head = constant[:-1] + b',"messages":[{"role":"user","content":'
+        self._constant = task.constant_params
+        self._head = self._head_of(self._constant)
+        self._heads: dict[tuple[str | None, int | None], bytes] = {(None, None): self._head}
         self._tail = b"}]}"
         self._hash = hashlib.sha256("\n".join([*task.betas, ""]).encode() + self._head)
 
@@ -112,14 +162,49 @@ class Renderer:
         return list(dict.fromkeys([self._id_column, *self._used]))
 
     def render(self, records: pa.RecordBatch) -> Rendered:
-        """Requests of these records. Raises ``RenderError`` naming record and field."""
+        """Requests of these records; what cannot be rendered is among the problems."""
         ids = [str(value) for value in records.column(self._id_column).to_pylist()]
-        values = [records.column(name).to_pylist() for name in self._used]
-        head, tail, encode = self._head, self._tail, _ENCODER.encode
-        contents = [encode(prompt) for prompt in self._guarded(self._prompts(values), ids)]
-        params = [b"".join((head, content, tail)) for content in contents]
-        digests = b"".join([self._key(content) for content in contents])
-        return Rendered(params, np.frombuffer(digests, dtype=f"S{KEY_BYTES}"), ids)
+        contents, problems = self._contents(records)
+        head, tail = self._head, self._tail
+        params = [b"".join((head, content, tail)) if content else b"" for content in contents]
+        digests = b"".join([self._key(content) if content else _NO_KEY for content in contents])
+        keys = np.frombuffer(digests, dtype=f"S{KEY_BYTES}")
+        return Rendered(params, keys, ids, problems)
+
+    def asked(
+        self,
+        params: bytes,
+        claude_model: str | None = None,
+        max_tokens: int | None = None,
+        further_turns: bytes = b"",
+    ) -> bytes:
+        """The same question put otherwise: to another model, for more tokens, with more turns.
+
+        ``params`` are as :meth:`render` made them; None leaves what the task says.
+        """
+        content = params[len(self._head) : -len(self._tail)]
+        return b"".join(
+            (self._head_for(claude_model, max_tokens), content, b"}", further_turns, b"]}")
+        )
+
+    def refusal(self, rendered: Rendered) -> RenderError | None:
+        """The first problem as an error that names its record; None where there is none."""
+        if not rendered.problems:
+            return None
+        row = min(rendered.problems)
+        return RenderError(self._where, rendered.record_ids[row], rendered.problems[row])
+
+    def _head_for(self, claude_model: str | None, max_tokens: int | None) -> bytes:
+        wanted = (claude_model, max_tokens)
+        if wanted not in self._heads:
+            changes = {"model": claude_model, "max_tokens": max_tokens}
+            given = {key: value for key, value in changes.items() if value is not None}
+            self._heads[wanted] = self._head_of({**self._constant, **given})
+        return self._heads[wanted]
+
+    @staticmethod
+    def _head_of(constant: dict[str, Any]) -> bytes:
+        return msgspec.json.encode(constant)[:-1] + b',"messages":[{"role":"user","content":'
 
     def _key(self, content: bytes) -> bytes:
         digest = self._hash.copy()
@@ -127,22 +212,44 @@ class Renderer:
         digest.update(self._tail)
         return digest.digest()[:KEY_BYTES]
 
-    def _guarded(self, prompts: Iterator[str], ids: list[str]) -> Iterator[str]:
-        row = 0
+    def _contents(self, records: pa.RecordBatch) -> tuple[list[bytes], dict[int, str]]:
+        """Each prompt as JSON; empty, and a problem, where there is none."""
         try:
-            for prompt in prompts:
-                yield prompt
-                row += 1
-        except jinja2.UndefinedError as error:
-            raise RenderError(self._where, ids[row], str(error.message)) from None
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise RenderError(self._where, ids[row], f"{type(error).__name__}: {error}") from None
+            values = [records.column(name).to_pylist() for name in self._used]
+        except _UNREADABLE as error:  # a value that Python has none for: a date after 9999
+            return self._one_by_one(records, error)
+        contents: list[bytes] = []
+        problems: dict[int, str] = {}
+        while len(contents) < records.num_rows:
+            rest = [column[len(contents) :] for column in values] if contents else values
+            try:
+                for prompt in self._prompts(rest):
+                    contents.append(_ENCODER.encode(prompt))  # noqa: PERF401 - it is cut short
+            except _UNRENDERABLE as error:
+                problems[len(contents)] = _problem(error)
+                contents.append(b"")
+        return contents, problems
+
+    def _one_by_one(
+        self, records: pa.RecordBatch, error: Exception
+    ) -> tuple[list[bytes], dict[int, str]]:
+        if records.num_rows == 1:
+            return [b""], {0: _problem(error)}
+        alone = [self._contents(records.slice(row, 1)) for row in range(records.num_rows)]
+        problems = {row: found[0] for row, (_, found) in enumerate(alone) if found}
+        return [contents[0] for contents, _ in alone], problems
 
     def _require(self, names: Iterable[str], available: list[str], who: str) -> None:
         for name in sorted(set(names) - set(available)):
             near = did_you_mean(name, available)
             problem = f"{who} names the field {name!r}, which no record has{near}"
             raise RenderError(self._where, None, problem)
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, jinja2.UndefinedError):
+        return str(error.message)
+    return f"{type(error).__name__}: {error}"
 
 
 def key_hex(key: bytes) -> str:

@@ -5,15 +5,16 @@ record is read: unknown keys, a template that does not parse, a schema the API w
 parameter the Batches API does not take. What is left for later is only what depends on a record.
 
 The fingerprint covers model, limits on the answer, system, prompt, schema, parameters and betas.
-How requests are packed, how often they are tried and what the pipeline is called are not in it:
-changing those buys nothing again.
+How requests are packed, how often and how they are tried again and what the pipeline is called are
+not in it: changing those buys nothing again.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import jinja2
 import msgspec
@@ -73,6 +74,47 @@ class Packing(Strict):
     max_bytes: Annotated[int, pydantic.Field(ge=1_000, le=API_MAX_BYTES)] = API_MAX_BYTES
 
 
+class Retry(Strict):
+    """What is asked after an answer that was paid for and cannot be used.
+
+    What was free and may pass (expired, cancelled, missing, the API's own fault) is always sent
+    again as it was. ``max_attempts`` limits all sends of a question, whatever their cause.
+    """
+
+    invalid: Literal["repair", "again", "review"] = pydantic.Field(
+        default="repair",
+        description="No JSON, or not what the schema allows: `repair` asks again with the faulty "
+        "answer and its problems as further turns, `again` asks as before.",
+    )
+    truncated: Literal["more_tokens", "review"] = pydantic.Field(
+        default="more_tokens",
+        description="Cut off at max_tokens: `more_tokens` asks again with more of them. An answer "
+        "that filled the model's context goes to review.",
+    )
+    refused: Literal["review", "stronger_model"] = pydantic.Field(
+        default="review",
+        description="Declined by the model: `stronger_model` asks the next of `stronger_models`.",
+    )
+    stronger_models: tuple[str, ...] = pydantic.Field(
+        default=(),
+        description="Model ids: after the n-th answer that could not be used the n-th is asked, "
+        "the last one from then on. Without any, `claude_model` is asked each time.",
+    )
+    max_tokens_factor: Annotated[float, pydantic.Field(gt=1, le=100)] = pydantic.Field(
+        default=2, description="What `more_tokens` multiplies max_tokens by, each time."
+    )
+    max_tokens_limit: Annotated[int, pydantic.Field(ge=1)] | None = pydantic.Field(
+        default=None,
+        description="Where `more_tokens` stops; without it, at the model's own limit.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _there_is_somebody_to_ask(self) -> Retry:
+        if self.refused == "stronger_model" and not self.stronger_models:
+            raise ValueError("refused is stronger_model, so stronger_models must name one at least")
+        return self
+
+
 class Task(Strict):
     """One question put to the model for every record."""
 
@@ -100,6 +142,13 @@ class Task(Strict):
     packing: Packing = pydantic.Field(default=Packing(), description="Limits of one batch.")
     max_attempts: Annotated[int, pydantic.Field(ge=1, le=10)] = pydantic.Field(
         default=3, description="How often a request is sent before its record goes to review."
+    )
+    retry: Retry = pydantic.Field(
+        default=Retry(), description="What is asked after an answer that cannot be used."
+    )
+    prime_cache: bool = pydantic.Field(
+        default=False,
+        description="Send one request ahead of the others, so that they can read the prompt cache.",
     )
     allow_unknown_model: bool = pydantic.Field(
         default=False, description="Send a model id that this version does not know."
@@ -149,8 +198,29 @@ class Task(Strict):
             _ = self.answer_schema
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        refused = self._refused_by(self.claude_model)
+        for place, model in enumerate(self.retry.stronger_models):
+            where = f"retry.stronger_models.{place}"
+            refused += [f"{where}: {finding}" for finding in self._refused_by(model)]
+        limit = self.retry.max_tokens_limit
+        if limit is not None and limit < self.max_tokens:
+            refused.append(
+                f"retry.max_tokens_limit: {limit} is below max_tokens ({self.max_tokens}), with "
+                "which the first attempt is sent; raise it, or leave it out"
+            )
+        if self.prime_cache and self.cache_ttl is None:
+            refused.append(
+                "prime_cache: the task has no cache_control, so there is no prompt cache to prime; "
+                "put one on a block of `system` or on a tool, or remove prime_cache"
+            )
+        if refused:
+            raise ValueError("; ".join(refused))
+        return self
+
+    def _refused_by(self, model: str) -> list[str]:
+        """Why the API would refuse this task's parameters for a model."""
         findings = check_params(
-            self.claude_model,
+            model,
             {
                 **self.params,
                 "max_tokens": self.max_tokens,
@@ -158,11 +228,8 @@ class Task(Strict):
             },
             betas=self.betas,
         )
-        allowed = check_model(self.claude_model) if self.allow_unknown_model else []
-        refused = [finding for finding in findings if finding not in allowed]
-        if refused:
-            raise ValueError("; ".join(refused))
-        return self
+        allowed = check_model(model) if self.allow_unknown_model else []
+        return [finding for finding in findings if finding not in allowed]
 
     @cached_property
     def answer_schema(self) -> OutputSchema | None:
@@ -170,6 +237,12 @@ class Task(Strict):
         if self.output_schema is None:
             return None
         return OutputSchema.load(self.output_schema, "output_schema")
+
+    @cached_property
+    def cache_ttl(self) -> Literal["5m", "1h"] | None:
+        """The longest time to live that a ``cache_control`` asks for; None without any."""
+        found = set(_ttls([self.system, self.params]))
+        return None if not found else "1h" if "1h" in found else "5m"
 
     @cached_property
     def template(self) -> Template:
@@ -217,3 +290,16 @@ class Task(Strict):
     def version(self) -> str:
         """The fingerprint's first 12 characters: what tables show."""
         return self.fingerprint[:12]
+
+
+def _ttls(value: Any) -> Iterator[str]:
+    """``ttl`` of each ``cache_control`` anywhere in a JSON value."""
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        control = members.get("cache_control")
+        if isinstance(control, dict):
+            yield str(cast("dict[str, Any]", control).get("ttl", "5m"))
+        yield from _ttls(list(members.values()))
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _ttls(inner)

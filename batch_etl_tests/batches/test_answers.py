@@ -1,4 +1,4 @@
-"""Answers files: outcomes as columns, exact money, and what answers a key for good."""
+"""Answers files: outcomes as columns, exact money, and how each request was asked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,23 +15,30 @@ from upath import UPath
 
 from batch_etl.batches.answers import (
     ANSWERS,
+    USD,
     Source,
     Tokens,
     Totals,
     answer_rows,
-    answered_keys,
     answers_path,
+    faulty_answers,
+    pico_usd,
     read_answers,
-    reusable_rows,
     usd,
 )
 from batch_etl.batches.errors import LedgerError
-from batch_etl.batches.keys import halves
-from batch_etl.batches.outcome import BILLED, KINDS, MISSING, Outcome
+from batch_etl.batches.manifest import MANIFEST
+from batch_etl.batches.outcome import BILLED, KINDS, Outcome
+from batch_etl.batches.repair import Faulty
+from batch_etl.batches.request import custom_id, new_token
 from batch_etl.files import ParquetSink
 
 KEYS = np.array([bytes([i]) * 15 + b"\0" for i in range(1, 11)], dtype="S16")
 SOURCE = Source(KEYS, pa.array(["a"] * 5 + [None] * 5), pa.array([f"r{i}" for i in range(10)]))
+
+
+HOW = {"claude_model": "opus", "max_tokens": 7, "faulty": "t-000001", "failed": 2}
+ASKED = ("asked_model", "asked_max_tokens", "faulty", "failed")
 
 
 def price(model: str, tokens: Tokens) -> tuple[np.ndarray, np.ndarray] | None:
@@ -113,22 +121,64 @@ def file_of(folder: UPath, token: str, *outcomes: Outcome) -> None:
         sink.write(answer_rows(rows, outcomes, SOURCE, price, Totals()))
 
 
-def test_only_what_was_paid_for_answers_a_key_for_good(tmp_path: Path):
+def test_a_row_says_how_its_request_differed_from_the_question(tmp_path: Path):
+    manifest = pa.Table.from_pylist(
+        [
+            {"request_key": b"k" * 16, "partition": 1, "record_row": row, "record_id": f"r{row}"}
+            | how
+            for row, how in enumerate([{}, HOW, {}])
+        ],
+        schema=MANIFEST,
+    )
+    source = Source.of(manifest, ["a", "b"])
+    batch = answer_rows([2, 1], [good(), good()], source, price, Totals())
+    plain, asked = batch.to_pylist()
+    assert (asked["asked_model"], asked["asked_max_tokens"]) == ("opus", 7)
+    assert (asked["faulty"], asked["failed"]) == ("t-000001", 2)
+    assert [plain[name] for name in ASKED] == [None] * 4
+    assert (plain["partition"], plain["record_id"]) == ("b", "r2")
+
+
+def test_an_empty_manifest_is_a_source_of_nothing():
+    assert len(Source.of(MANIFEST.empty_table(), []).keys) == 0
+
+
+def test_a_file_from_before_there_were_later_ways_to_ask_is_read_as_plain(tmp_path: Path):
     folder = UPath(tmp_path)
-    file_of(folder, "t1", good(), Outcome("Expired"), Outcome("Refused"), Outcome("Errored"))
-    file_of(folder, "t2", MISSING, Outcome("Invalid"), Outcome("Canceled"))
-    keys = answered_keys(folder, ["t1", "t2"])
-    prefixes, _ = halves(KEYS)
-    assert keys.contains(prefixes[:4]).tolist() == [True, True, True, False]
-    assert answered_keys(folder, []).contains(prefixes).tolist() == [False] * 10
+    file_of(folder, "t1", good(), Outcome("Invalid", "why", text="x"))
+    path = str(answers_path(folder, "t1"))
+    table = pq.read_table(path)
+    pq.write_table(table.select(ANSWERS.names[:-4]), path)
+    (rows,) = read_answers(folder, "t1")
+    assert rows.schema == ANSWERS
+    assert pa.Table.from_batches([rows]).equals(table)
+    (part,) = read_answers(folder, "t1", ["failed", "text"])
+    assert part.to_pylist() == [{"failed": None, "text": None}, {"failed": None, "text": "x"}]
 
 
-def test_reusable_rows_are_chosen_row_by_row():
-    outcomes = [good(), Outcome("Missing"), Outcome("Truncated"), Outcome("Errored")]
-    batch = answer_rows(range(4), outcomes, SOURCE, price, Totals())
-    assert reusable_rows(batch).column("row").to_pylist() == [0, 2]
-    assert reusable_rows(batch.slice(0, 1)).num_rows == 1
-    assert reusable_rows(batch.slice(0, 0)).num_rows == 0
+def test_faulty_answers_are_found_by_custom_id_wherever_they_stand(tmp_path: Path):
+    folder = UPath(tmp_path)
+    one, two = new_token(), new_token()
+    rows = [3, 1, 2, 0]
+    outcomes = [Outcome("Invalid", f"why {row}", text=f"text {row}") for row in rows]
+    for token in (one, two):
+        with ParquetSink(answers_path(folder, token), ANSWERS) as sink:
+            sink.write(answer_rows(rows, outcomes, SOURCE, price, Totals()))
+    wanted = [custom_id(one, 1), custom_id(two, 0), custom_id(one, 3)]
+    assert faulty_answers(folder, wanted) == {
+        wanted[0]: Faulty("text 1", "why 1"),
+        wanted[1]: Faulty("text 0", "why 0"),
+        wanted[2]: Faulty("text 3", "why 3"),
+    }
+    assert faulty_answers(folder, []) == {}
+    with pytest.raises(LedgerError, match=f"{one}-000009, which a later attempt repairs, is not"):
+        faulty_answers(folder, [custom_id(one, 9)])
+
+
+@given(st.lists(st.none() | st.integers(0, 10**17), max_size=20), st.integers(0, 20))
+def test_decimals_become_pico_dollars_again_also_of_a_part(pico, start):
+    column = pa.array([None if n is None else Decimal(n).scaleb(-12) for n in pico], USD)
+    assert pico_usd(column.slice(start)).tolist() == [n or 0 for n in pico[start:]]
 
 
 def test_an_answers_file_that_is_gone_says_what_it_means(tmp_path: Path):

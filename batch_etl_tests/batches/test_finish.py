@@ -24,8 +24,10 @@ from batch_etl.batches.finish import AnswerFile, Lineage, Target, finish
 from batch_etl.batches.outcome import _NO_USAGE, BILLED, KINDS, Kind, Outcome
 from batch_etl.batches.plan import PLAN, plan_path
 from batch_etl.batches.request import keys_array
+from batch_etl.batches.retry import FAILED, Policy, Tried, next_step
 from batch_etl.files import ParquetSink, row_count
 
+POLICY = Policy("m", 100, max_attempts=3)
 ENDED = dt.datetime(2026, 11, 23, 1, 2, 3, tzinfo=dt.UTC)
 LINEAGE = Lineage("v1", "emulator")
 
@@ -91,6 +93,7 @@ class Scene:
                 kind,
                 None if kind == "Succeeded" else f"why {token}",
                 output=f'"{token} {n}"' if kind == "Succeeded" else None,
+                stop_reason="end_turn" if kind in BILLED else None,
                 model="m" if kind in BILLED else None,
                 tokens=(n + 1, 1, 0, 0, 0) if kind in BILLED else _NO_USAGE,
             )
@@ -109,7 +112,7 @@ class Scene:
             Target(ordinal, name, self.folder / "results" / f"{ordinal}.parquet")
             for ordinal, name in enumerate(self.partitions)
         ]
-        results = finish(targets, self.folder, self.folder, files, LINEAGE)
+        results = finish(targets, self.folder, self.folder, files, LINEAGE, policy=POLICY)
         tables: dict[str | None, list[dict[str, Any]]] = {}
         for result, (name, numbers) in zip(results, self.partitions.items(), strict=True):
             rows = pq.read_table(str(result.path)).to_pylist()
@@ -144,9 +147,47 @@ PARTITIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=40)
+Hit = tuple[int, Bought]
+"""A file that tells of a question, with its place among the files."""
+
+
+def first_of(hits: list[Hit], number: int) -> Hit | None:
+    """Which file's row a question's records show."""
+
+    def latest(chosen: list[Hit]) -> Hit:
+        return max(chosen, key=lambda hit: (hit[1].attempt, hit[1].own, -hit[0]))
+
+    def kind(hit: Hit) -> Kind:
+        return hit[1].kinds[number]
+
+    def is_for_good(hit: Hit) -> bool:
+        tried = Tried(hit[1].attempt, kind(hit), None, "end_turn")
+        return kind(hit) in FAILED and next_step(POLICY, tried) is None
+
+    answered = [hit for hit in hits if kind(hit) == "Succeeded"]
+    if answered:
+        return max(answered, key=lambda hit: (hit[1].own, -hit[0]))
+    for chosen in (
+        [hit for hit in hits if is_for_good(hit)],
+        [hit for hit in hits if hit[1].own],
+        [hit for hit in hits if kind(hit) in BILLED],
+    ):
+        if chosen:
+            return latest(chosen)
+    return None
+
+
+def looked_at(hits: list[Hit], number: int) -> list[Hit]:
+    """The transform's own; others' where there is no own answer, or not from the first attempt."""
+    own = [hit for hit in hits if hit[1].own]
+    answered = any(hit[1].kinds[number] == "Succeeded" for hit in own)
+    whole = answered and min(hit[1].attempt for hit in own) == 1
+    return own if whole else hits
+
+
+@settings(max_examples=60)
 @given(PARTITIONS, FILES)
-def test_every_record_is_there_once_with_the_first_answer_that_counts(
+def test_every_record_is_there_once_with_what_stands_first_and_what_all_attempts_cost(
     tmp_path_factory, partitions, boughts
 ):
     made = scene(tmp_path_factory.mktemp("finish"), partitions)
@@ -160,26 +201,77 @@ def test_every_record_is_there_once_with_the_first_answer_that_counts(
             if number is None:
                 assert (row["outcome"], row["reason"]) == ("Errored", "too large")
                 assert row["request_key"] is row["batch_id"] is None
+                assert row["cost_usd"] == 0
                 continue
             assert row["request_key"] == key(number).hex()
-            hits = [
-                (place, bought)
-                for place, bought in enumerate(boughts)
-                if number in bought.kinds and (bought.own or bought.kinds[number] in BILLED)
+            hits = [hit for hit in enumerate(boughts) if number in hit[1].kinds]
+            hits = looked_at(hits, number)
+            bills = [
+                (number + 1) * (bought.kinds[number] in BILLED)
+                for _, bought in hits
+                if bought.same_pipeline
+                and (bought.for_whom.get(number) or made.first_of(number))
+                == (name, row["record_id"])
             ]
-            if not hits:
+            assert row["cost_usd"] == Decimal(sum(bills)).scaleb(-12)
+            first = first_of(hits, number)
+            if first is None:
                 assert (row["outcome"], row["batch_id"]) == ("Missing", None)
                 assert row["reason"]
                 continue
-            place, bought = hits[0]
+            place, bought = first
             assert row["outcome"] == bought.kinds[number]
             assert (row["batch_id"], row["attempt"]) == (f"msgbatch_t{place}", bought.attempt)
             assert row["answered_at"] == ENDED
             assert row["custom_id"].startswith(f"t{place}-00000")
-            whom = bought.for_whom.get(number) or made.first_of(number)
-            mine = bought.same_pipeline and whom == (name, row["record_id"])
-            billed = bought.kinds[number] in BILLED
-            assert row["cost_usd"] == Decimal((number + 1) * (mine and billed)).scaleb(-12)
+
+
+EXPIRED_LAST = [Bought({1: "Expired"}, attempt=2), Bought({1: "Invalid"}, attempt=1)]
+
+
+@pytest.mark.parametrize(
+    ("boughts", "shown", "cost"),
+    [
+        pytest.param(EXPIRED_LAST, ("Expired", 2), 2, id="the latest own attempt, all costs"),
+        pytest.param(
+            [*EXPIRED_LAST, Bought({1: "Succeeded"}, own=False)], ("Succeeded", 1), 4,
+            id="an answer of another before an own failure",
+        ),
+        pytest.param(
+            [*EXPIRED_LAST, Bought({1: "Refused"}, own=False)], ("Refused", 1), 4,
+            id="what is for good before what may be asked again",
+        ),
+        pytest.param(
+            [Bought({1: "Succeeded"}, attempt=3), Bought({1: "Invalid"}, attempt=2, own=False),
+             Bought({1: "Truncated"}, own=False)], ("Succeeded", 3), 6,
+            id="a chain that began elsewhere costs what all of it cost",
+        ),
+        pytest.param(
+            [Bought({1: "Succeeded"}, attempt=2),
+             Bought({1: "Invalid"}, own=False, same_pipeline=False)], ("Succeeded", 2), 2,
+            id="what another pipeline paid is shown there",
+        ),
+        pytest.param(
+            [Bought({1: "Invalid"}, own=False)], ("Invalid", 1), 2,
+            id="what could not be asked again shows what it has",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_record_shows_and_costs(tmp_path, boughts, shown, cost):
+    made = scene(tmp_path, {None: [1]})
+    files = [made.answers(f"t{i}", bought) for i, bought in enumerate(boughts)]
+    ((row,),) = made.finish(files).values()
+    assert (row["outcome"], row["attempt"]) == shown
+    assert row["cost_usd"] == Decimal(cost).scaleb(-12)
+
+
+def test_other_transforms_files_are_not_read_where_each_record_has_an_own_answer(tmp_path):
+    made = scene(tmp_path, {None: [1, 2]})
+    own = made.answers("t0", Bought({1: "Succeeded", 2: "Succeeded"}))
+    gone = AnswerFile("gone", None, 1, None, own=False)
+    assert len(made.finish([own, gone])[None]) == 2
+    with pytest.raises(LedgerError, match="gone"):
+        made.finish([made.answers("t1", Bought({1: "Succeeded", 2: "Expired"})), gone])
 
 
 @settings(max_examples=20)
@@ -210,7 +302,7 @@ def test_large_partitions_in_groups_of_their_own_are_all_written(tmp_path):
     file = made.answers("t0", Bought(dict.fromkeys(range(500), "Succeeded")))
     targets = [Target(i, name, tmp_path / f"{name}.parquet") for i, name in enumerate("abcd")]
     targets = [Target(t.ordinal, t.key, UPath(t.path)) for t in targets]
-    results = finish(targets, made.folder, made.folder, [file], LINEAGE)
+    results = finish(targets, made.folder, made.folder, [file], LINEAGE, policy=POLICY)
     assert [(result.key, result.outcomes) for result in results] == [
         ("a", {"Succeeded": 60_000}),
         ("b", {"Succeeded": 60_000}),

@@ -7,34 +7,41 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from batch_etl.batches.errors import RenderError
+from batch_etl.batches.errors import LedgerError, RenderError
 from batch_etl.batches.keys import KeySet, from_arrow, halves
 from batch_etl.batches.manifest import (
     MANIFEST,
+    Asked,
     PlannedBatch,
     manifest_keys,
+    manifest_path,
     read_manifest,
     render_again,
     write_manifest,
 )
-from batch_etl.batches.plan import PLAN, PlanCounts, plan, plan_path
+from batch_etl.batches.plan import PLAN, PlanCounts, measure, plan, plan_path
 from batch_etl.batches.request import custom_id, new_token
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
 from batch_etl_tests.batches.engine import rows, task, write_records
 
+NOWHERE = UPath("nowhere")
+"""The folder of answers, for requests that repair none."""
+
 
 class Nobody:
-    """Other transforms that have answered ``known`` and are buying nothing."""
+    """Other transforms that have answered ``known``, failed ``failed`` and are buying nothing."""
 
-    def __init__(self, known: KeySet | None = None) -> None:
+    def __init__(self, known: KeySet | None = None, failed: KeySet | None = None) -> None:
         self.answered = known or KeySet()
+        self.resumable = failed or KeySet()
         self.buying = KeySet()
         self.awaited = KeySet()
 
@@ -141,15 +148,56 @@ def test_what_is_in_flight_is_not_sent_and_counts_as_shared(tmp_path):
 
 def test_a_payload_is_yielded_as_soon_as_it_is_full(tmp_path):
     """So that the first batch is on its way while the last records are still unread."""
-    broken = [{"id": f"r{i}", "text": str(i), "n": i} for i in range(5_000, -1, -1)]
-    own = transform(
-        tmp_path, [broken], prompt="{{ text }}{{ 1 // n }}", packing={"max_requests": 9}
-    )
+    own = transform(tmp_path, [rows(5_000)], packing={"max_requests": 9})
     batches = plan(own, UPath(tmp_path), Nobody(), KeySet(), PlanCounts())
     assert next(batches).payload.count == 9
-    with pytest.raises(RenderError, match="record 'r0'"):
-        list(batches)
     assert not plan_path(UPath(tmp_path), 0).exists()
+
+
+def test_a_record_that_cannot_be_rendered_has_a_problem_and_the_others_are_sent(tmp_path):
+    records = [{"id": f"r{i}", "text": str(i), "n": i % 3} for i in range(7)]
+    records[6]["text"] = "x" * 3_000
+    own = transform(tmp_path, [records], prompt="{{ text }}{{ 1 // n }}",
+                    packing={"max_bytes": 1_000})  # fmt: skip
+    (batch,), counts = planned(own, tmp_path)
+    assert batch.manifest.column("record_id").to_pylist() == ["r1", "r2", "r4", "r5"]
+    assert counts == PlanCounts(records=7, sent=4, unsendable=3)
+    table = pq.read_table(str(plan_path(UPath(tmp_path), 0))).to_pylist()
+    problems = {row["record_id"]: row["problem"] for row in table if row["problem"]}
+    assert list(problems) == ["r0", "r3", "r6"]
+    assert problems["r0"].startswith("the prompt cannot be rendered: ZeroDivisionError")
+    assert {row["request_key"] for row in table if row["problem"]} == {bytes(16)}
+    measured = measure(own, Nobody(), KeySet())
+    assert (measured.counts, sum(measured.problems.values())) == (counts, 3)
+
+
+def test_a_prompt_that_no_record_can_fill_is_an_error_before_anything_is_sent(tmp_path):
+    records = [{"id": f"r{i}", "text": "x", "n": 0} for i in range(3)]
+    own = transform(tmp_path, [records, records], prompt="{{ text }}{{ 1 // n }}")
+    with pytest.raises(RenderError, match=r"record 'r0': ZeroDivisionError"):
+        planned(own, tmp_path)
+    with pytest.raises(RenderError, match=r"record 'r0'"):
+        measure(own, Nobody(), KeySet())
+
+
+def test_a_prompt_that_one_record_of_all_can_fill_is_sent_for_that_one(tmp_path):
+    records = [{"id": f"r{i}", "text": "x", "n": i} for i in range(2)]
+    own = transform(tmp_path, [records[:1] * 5, records], prompt="{{ text }}{{ 1 // n }}")
+    (batch,), counts = planned(own, tmp_path)
+    assert batch.manifest.num_rows == 1
+    assert (counts.sent, counts.unsendable) == (1, 6)
+
+
+def test_what_another_has_asked_in_vain_is_neither_sent_nor_reused_but_resumed(tmp_path):
+    before = keys_of(planned(transform(tmp_path, [rows(2)]), tmp_path)[0])
+    own = transform(tmp_path, [rows(6, texts=3)])
+    counts = PlanCounts()
+    others = Nobody(failed=before)
+    (batch,) = plan(own, UPath(tmp_path), others, KeySet(), counts)
+    assert texts(batch) == ["I love item 2"]
+    assert counts == PlanCounts(records=6, resumed=4, sent=1, shared=1)
+    measured = measure(own, others, KeySet())
+    assert (measured.counts, measured.awaited) == (counts, 0)
 
 
 def test_a_manifest_on_disk_reads_back_and_its_payload_is_made_again_byte_for_byte(tmp_path):
@@ -160,7 +208,7 @@ def test_a_manifest_on_disk_reads_back_and_its_payload_is_made_again_byte_for_by
         write_manifest(UPath(tmp_path), batch)
         manifest = read_manifest(UPath(tmp_path), batch.token)
         assert manifest.equals(batch.manifest)
-        assert body(render_again(own, batch.token, manifest)) == body(batch)
+        assert body(render_again(own, batch.token, manifest, NOWHERE)) == body(batch)
     sent = Counter(key for batch in batches for key in batch.manifest.column(0).to_pylist())
     assert set(sent.values()) == {1}
     keys = manifest_keys(UPath(tmp_path), batches[0].token)
@@ -171,10 +219,77 @@ def test_a_part_of_a_manifest_makes_a_payload_in_the_order_of_its_rows(tmp_path)
     own = transform(tmp_path, [rows(10), rows(10, start=50)])
     (batch,), _ = planned(own, tmp_path)
     chosen = batch.manifest.take([15, 2, 11, 3])
-    again = render_again(own, new_token(), chosen)
+    again = render_again(own, new_token(), chosen, NOWHERE)
     everything = texts(batch)
     assert texts(again) == [everything[row] for row in (15, 2, 11, 3)]
     assert again.manifest.equals(chosen)
+
+
+def asked_of(manifest: pa.Table, *asked: Asked) -> pa.Table:
+    """The manifest, its rows asked in these ways."""
+    columns = [manifest.column(name) for name in MANIFEST.names[:4]]
+    for name in Asked._fields:
+        values = [getattr(one, name) for one in asked]
+        columns.append(pa.array(values, MANIFEST.field(name).type))
+    return pa.Table.from_arrays(columns, schema=MANIFEST)
+
+
+def test_each_row_of_a_manifest_is_asked_in_its_own_way(tmp_path):
+    own = transform(tmp_path, [rows(3)])
+    (batch,), _ = planned(own, tmp_path)
+    opus = Asked(claude_model="claude-opus-5", max_tokens=7, failed=1)
+    manifest = asked_of(batch.manifest, Asked(), opus, Asked(max_tokens=9))
+    token = new_token()
+    again = render_again(own, token, manifest, NOWHERE)
+    write_manifest(UPath(tmp_path), again)
+    assert read_manifest(UPath(tmp_path), token).equals(manifest)
+    params = [request["params"] for request in json.loads(body(again))["requests"]]
+    plain = [request["params"] for request in json.loads(body(batch))["requests"]]
+    assert params == [
+        plain[0],
+        {**plain[1], "model": "claude-opus-5", "max_tokens": 7},
+        {**plain[2], "max_tokens": 9},
+    ]
+
+
+def test_a_repair_whose_faulty_answer_is_gone_is_an_error(tmp_path):
+    own = transform(tmp_path, [rows(1)])
+    (batch,), _ = planned(own, tmp_path)
+    manifest = asked_of(batch.manifest, Asked(faulty=custom_id(new_token(), 0)))
+    with pytest.raises(LedgerError, match="is gone; restore the file"):
+        render_again(own, new_token(), manifest, UPath(tmp_path))
+
+
+def test_a_manifest_from_before_there_were_later_ways_to_ask_is_read_as_plain(tmp_path):
+    own = transform(tmp_path, [rows(3)])
+    (batch,), _ = planned(own, tmp_path)
+    path = manifest_path(UPath(tmp_path), batch.token)
+    pq.write_table(batch.manifest.select(MANIFEST.names[:4]), str(path))
+    manifest = read_manifest(UPath(tmp_path), batch.token)
+    assert manifest.equals(batch.manifest)
+    assert body(render_again(own, batch.token, manifest, NOWHERE)) == body(batch)
+    assert read_manifest(UPath(tmp_path), batch.token, ["failed", "record_id"]).column_names == [
+        "failed",
+        "record_id",
+    ]
+
+
+def test_row_groups_without_a_wanted_row_are_not_read(tmp_path):
+    """A few retries among many records cost what they need."""
+    own = transform(tmp_path, [rows(60)])
+    path = str(own.partitions[0].records)
+    pq.write_table(pq.read_table(path), path, row_group_size=10)
+    (batch,), _ = planned(own, tmp_path)
+    chosen = batch.manifest.take(pa.array([41, 20, 29, 59, 0]))
+    with open(path, "r+b") as file:
+        for group in (1, 3):
+            column = pq.ParquetFile(path).metadata.row_group(group).column(1)
+            file.seek(column.dictionary_page_offset or column.data_page_offset)
+            file.write(b"\xff" * 30)
+    again = render_again(own, new_token(), chosen, NOWHERE)
+    assert texts(again) == [f"I love item {n}" for n in (41, 20, 29, 59, 0)]
+    with pytest.raises(OSError, match="deserialize"):
+        render_again(own, new_token(), batch.manifest, NOWHERE)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +306,7 @@ def test_records_that_changed_since_they_were_planned_are_refused(tmp_path, chan
     (batch,), _ = planned(own, tmp_path)
     write_records(own.partitions[0].records, changed)
     with pytest.raises(SourceError, match=f"'p0' have changed since batch {batch.token}"):
-        render_again(own, batch.token, batch.manifest)
+        render_again(own, batch.token, batch.manifest, NOWHERE)
 
 
 def test_records_that_are_not_there_are_named_with_what_to_do(tmp_path):

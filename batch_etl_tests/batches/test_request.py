@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_etl.batches.errors import RenderError
+from batch_etl.batches.repair import Faulty, complaint, further_turns
 from batch_etl.batches.request import (
     KEY_BYTES,
     LINE_OVERHEAD_BYTES,
     Renderer,
     custom_id,
+    custom_ids,
     entry,
     key_hex,
     new_token,
@@ -178,7 +180,7 @@ def test_a_field_that_no_record_has_is_named_with_the_nearest(prompt, columns, m
         ("{{ when|int + when }}", ["TypeError"]),
     ],
 )
-def test_a_record_that_cannot_be_rendered_is_named_with_the_field(prompt, words):
+def test_a_record_that_cannot_be_rendered_has_a_problem_that_says_why(prompt, words):
     records = batch(
         id=["r1", "r2"],
         address=[{"city": "Ulm", "number": 0, "town": None}] * 2,
@@ -186,18 +188,90 @@ def test_a_record_that_cannot_be_rendered_is_named_with_the_field(prompt, words)
     )
     if "town" in prompt:
         records = batch(id=["r1", "r2"], address=[{"city": "Ulm"}] * 2)
-    with pytest.raises(RenderError) as error:
-        renderer(task(prompt=prompt), records).render(records)
-    assert error.value.record_id == "r1"
-    assert "record 'r1'" in str(error.value)
+    own = renderer(task(prompt=prompt), records)
+    rendered = own.render(records)
+    assert list(rendered.problems) == [0, 1]
+    assert rendered.params == [b"", b""]
+    assert rendered.keys.tolist() == [b"", b""]
     for word in words:
-        assert word in str(error.value)
+        assert word in rendered.problems[0]
+    error = own.refusal(rendered)
+    assert error is not None
+    assert error.record_id == "r1"
+    assert str(error).startswith("pipeline 'p', record 'r1': ")
 
 
-def test_the_record_named_is_the_one_that_failed_not_the_first():
-    records = batch(id=["r1", "r2", "r3"], n=[1, 2, 0])
-    with pytest.raises(RenderError, match="record 'r3'"):
-        renderer(task(prompt="{{ 6 / n }}"), records).render(records)
+@given(st.lists(st.sampled_from([1, 2, 3, 0, None]), max_size=12))
+def test_records_that_can_be_rendered_do_not_depend_on_those_that_cannot(numbers):
+    own = task(prompt="{{ 6 // n }}", output_schema=None)
+    ids = [f"r{i}" for i in range(len(numbers))]
+    n = pa.array(numbers, pa.int64())
+    records = pa.RecordBatch.from_arrays([pa.array(ids, pa.string()), n], ["id", "n"])
+    rendered = renderer(own, records).render(records)
+    assert list(rendered.problems) == [row for row, n in enumerate(numbers) if not n]
+    for row, number in enumerate(numbers):
+        if number:
+            alone = batch(id=["x"], n=[number])
+            one = renderer(own, alone).render(alone)
+            assert rendered.params[row] == one.params[0]
+            assert rendered.keys[row] == one.keys[0]
+    first = next((row for row, n in enumerate(numbers) if not n), None)
+    error = renderer(own, records).refusal(rendered)
+    assert (error.record_id if error else None) == (f"r{first}" if first is not None else None)
+
+
+def test_a_value_that_python_has_none_for_is_its_records_problem_alone():
+    days = pa.array([0, 10_000_000, 1], pa.int32()).cast(pa.date32())
+    records = pa.RecordBatch.from_arrays([pa.array(["a", "b", "c"]), days], ["id", "day"])
+    rendered = renderer(task(prompt="{{ day }}", output_schema=None), records).render(records)
+    assert list(rendered.problems) == [1]
+    assert b'"1970-01-02"' in rendered.params[2]
+
+
+# a question put otherwise
+
+
+def test_another_model_or_more_tokens_change_just_that():
+    records = batch(id=["a"], text=[HOSTILE[1]])
+    own = renderer(task(system="S", params={"stop_sequences": ["x"]}), records)
+    (params,) = own.render(records).params
+    assert own.asked(params) == params
+    changed = own.asked(params, "claude-opus-5", 7)
+    assert json.loads(changed) == {**json.loads(params), "model": "claude-opus-5", "max_tokens": 7}
+    assert list(json.loads(changed)) == list(json.loads(params))
+    assert own.asked(params, None, 7) == params.replace(b'"max_tokens":100', b'"max_tokens":7')
+
+
+def test_a_model_that_is_asked_instead_gets_the_bytes_that_a_task_of_that_model_sends():
+    records = batch(id=["a"], text=HOSTILE[:1])
+    (params,) = renderer(task(), records).render(records).params
+    (theirs,) = (
+        renderer(task(claude_model="claude-opus-5", max_tokens=7), records).render(records).params
+    )
+    assert renderer(task(), records).asked(params, "claude-opus-5", 7) == theirs
+
+
+@given(st.text() | st.sampled_from(HOSTILE), st.text() | st.sampled_from(HOSTILE))
+def test_further_turns_stand_after_the_question_and_leave_it_as_it_is(text, answer):
+    records = batch(id=["a"], text=[text])
+    own = renderer(task(**FREE_TEXT), records)
+    (params,) = own.render(records).params
+    repair = json.loads(own.asked(params, further_turns=further_turns(Faulty(answer, "why"))))
+    question, *others = repair["messages"]
+    assert question == {"role": "user", "content": text}
+    if not answer.rstrip():
+        assert others == []
+        return
+    assert others[0] == {"role": "assistant", "content": answer.rstrip()}
+    assert others[1]["role"] == "user"
+    assert others[1]["content"].startswith("Your previous answer is not valid: why\n")
+    assert len(others) == 2
+
+
+def test_a_repair_without_a_known_problem_still_asks_for_the_json_alone():
+    assert complaint(None).startswith("Your previous answer is not valid.\n")
+    assert "the JSON alone" in complaint(None)
+    assert further_turns(Faulty(None, "why")) == b""
 
 
 @given(st.integers(0, 999_999))
@@ -224,6 +298,12 @@ def test_a_custom_id_is_what_the_api_takes_and_reads_back(row):
 )
 def test_a_custom_id_of_anybody_else_is_not_ours(text):
     assert parse_custom_id(text) is None
+
+
+def test_a_column_of_custom_ids_is_each_rows_own():
+    token = new_token()
+    rows = [0, 7, 99_999]
+    assert custom_ids(token, pa.array(rows)).to_pylist() == [custom_id(token, row) for row in rows]
 
 
 def test_tokens_do_not_repeat():

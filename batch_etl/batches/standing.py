@@ -1,0 +1,142 @@
+"""What stands first of each record's question, of all that answers files tell, and what it cost.
+
+    1. an answer (Succeeded), the transform's own before another's
+    2. what failed and is for good (``history.py``), the latest attempt first
+    3. the transform's own latest attempt
+    4. what failed elsewhere and could not be asked again: it has become too large, say
+
+Files are looked at in a few columns. Other transforms' files are looked at only for records without
+an own answer, and for those whose first attempts were another's. What a question cost is the sum
+over all attempts that were bought for that very record, by this pipeline.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from upath import UPath
+
+from batch_etl.batches.answers import pico_usd, read_answers
+from batch_etl.batches.history import SITUATION, for_good, kinds_in
+from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow
+from batch_etl.batches.retry import FAILED, Policy
+
+pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
+
+NOBODY = -1
+"""In the place of a file's number: nothing is told of the question."""
+
+_LOOKED_AT = ["request_key", "row", "partition", "record_id", "cost_usd", *SITUATION]
+_TIER = 1_000_000
+_SUCCEEDED, _FOR_GOOD, _OWN, _ELSEWHERE = 4 * _TIER, 3 * _TIER, 2 * _TIER, _TIER
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A collected batch whose answers may serve."""
+
+    token: str
+    batch_id: str | None
+    attempt: int
+    ended_at: dt.datetime | None
+    own: bool
+    """Of this transform: all its outcomes count. Otherwise only what was paid for."""
+    same_pipeline: bool = True
+    """Bought by this pipeline: what it cost shows here, and in no other pipeline's results."""
+
+
+BoughtFor = Callable[[pa.RecordBatch, Positions], Mask]
+"""(answers, records' positions) -> which answers were bought for the very record."""
+
+
+class Standing:
+    """Of each record, by position, the file and row of the answer that stands first."""
+
+    def __init__(self, keys: KeyMap, sendable: Mask, bought_for: BoughtFor) -> None:
+        records = len(sendable)
+        self.file = np.full(records, NOBODY, dtype=np.int32)
+        self.row = np.zeros(records, dtype=np.int32)
+        self.cost_pico_usd = np.zeros(records, dtype=np.int64)
+        self.unpriced = np.zeros(records, dtype=bool)
+        """Records for which something was bought at an unknown price."""
+        self._keys = keys
+        self._sendable = sendable
+        self._bought_for = bought_for
+        self._rank = np.zeros(records, dtype=np.int64)
+        self._first_attempt = np.full(records, np.iinfo(np.int16).max, dtype=np.int16)
+
+    def look(self, answers: UPath, files: Sequence[AnswerFile], policy: Policy) -> None:
+        """Find what stands first. Of files that tell the same, the first one counts."""
+        numbered = list(enumerate(files))
+        self._look(answers, [one for one in numbered if one[1].own], policy, self._sendable)
+        others_too = self._sendable & ((self._rank < _SUCCEEDED) | (self._first_attempt > 1))
+        if others_too.any():
+            self._look(answers, [one for one in numbered if not one[1].own], policy, others_too)
+
+    def files(self) -> list[int]:
+        """The numbers of the files in which anything stands first."""
+        return np.unique(self.file[self.file != NOBODY]).tolist()
+
+    def chosen(self, rows: pa.RecordBatch, number: int) -> tuple[Positions, Positions]:
+        """(row of ``rows``, record's position) where that row of file ``number`` stands first."""
+        index, position = self._keys.positions(from_arrow(rows.column("request_key")))
+        row = rows.column("row").to_numpy()[index]
+        mine = (self.file[position] == number) & (self.row[position] == row)
+        return index[mine], position[mine]
+
+    def _look(
+        self,
+        answers: UPath,
+        files: Iterable[tuple[int, AnswerFile]],
+        policy: Policy,
+        wanted: Mask,
+    ) -> None:
+        for number, file in files:
+            for rows in read_answers(answers, file.token, _LOOKED_AT):
+                index, position = self._keys.positions(from_arrow(rows.column("request_key")))
+                mine = wanted[position]
+                index, position = index[mine], position[mine]
+                if len(index):
+                    rank = _ranks(rows, file, policy)[index]
+                    taken = rows.take(pa.array(index))
+                    self._weigh(taken, position, rank, number)
+                    self._note(taken, position, file)
+
+    def _weigh(
+        self, rows: pa.RecordBatch, position: Positions, rank: Positions, number: int
+    ) -> None:
+        """Let these rows stand where they rank higher than what stood there."""
+        higher = rank > self._rank[position]
+        position = position[higher]
+        self._rank[position] = rank[higher]
+        self.file[position] = number
+        self.row[position] = rows.column("row").to_numpy()[higher]
+
+    def _note(self, rows: pa.RecordBatch, position: Positions, file: AnswerFile) -> None:
+        if file.own:
+            np.minimum.at(self._first_attempt, position, file.attempt)
+        if not file.same_pipeline:
+            return
+        bought = self._bought_for(rows, position)
+        cost = rows.column("cost_usd")
+        np.add.at(self.cost_pico_usd, position[bought], pico_usd(cost)[bought])
+        unknown = bought & pc.is_null(cost).to_numpy(zero_copy_only=False)
+        self.unpriced[position[unknown]] = True
+
+
+def _ranks(rows: pa.RecordBatch, file: AnswerFile, policy: Policy) -> Positions:
+    """How far before others each row stands; 0: not at all."""
+    latest = file.attempt * 2 + file.own
+    rank = np.full(rows.num_rows, _OWN + latest if file.own else 0, dtype=np.int64)
+    failed = kinds_in(rows, FAILED)
+    if not file.own:
+        rank[failed] = _ELSEWHERE + latest
+    rank[failed & for_good(policy, rows, file.attempt)] = _FOR_GOOD + latest
+    rank[kinds_in(rows, frozenset({"Succeeded"}))] = _SUCCEEDED + file.own
+    return rank
