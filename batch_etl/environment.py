@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
+from batch_etl.batches.budget import DAY_SETTING, day_budget
 from batch_etl.errors import ConfigError
 from batch_etl.strict import did_you_mean
 
@@ -30,6 +32,14 @@ SETTINGS: dict[str, str] = {
     "BATCH_ETL_EMULATOR_URL": f"where the emulator listens (default `{EMULATOR_URL}`)",
     "BATCH_ETL_LEDGER": "SQLAlchemy URL of the ledger (default: SQLite, `ledger.db` in the home)",
     "BATCH_ETL_PRICES": "YAML file with dated price overrides",
+    "BATCH_ETL_BUDGET_DAY_USD": (
+        "dollars that all pipelines of the ledger may commit on one day (UTC) at one endpoint; "
+        "over it nothing is sent (default: no budget)"
+    ),
+    "BATCH_ETL_CREATE_GRACE_S": (
+        "seconds that a batch whose create call was never answered may take to show in the API's "
+        "list, before its requests are sent again (default `60`)"
+    ),
     "ANTHROPIC_API_KEY": "the API key, sent as `x-api-key`",
     "ANTHROPIC_AUTH_TOKEN": "a token instead of a key, sent as `Authorization: Bearer`",
     "ANTHROPIC_BASE_URL": f"any server that speaks the API (default `{ANTHROPIC_URL}`)",
@@ -61,6 +71,8 @@ class Settings:
     auth_token: str | None = field(repr=False)
     base_url: str
     version: str
+    create_grace_s: float = 60.0
+    budget_day_usd: Decimal | None = None
 
     @property
     def has_key(self) -> bool:
@@ -98,7 +110,21 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         auth_token=get("ANTHROPIC_AUTH_TOKEN"),
         base_url=get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL,
         version=get("ANTHROPIC_VERSION") or "2023-06-01",
+        budget_day_usd=day_budget(get(DAY_SETTING)),
+        create_grace_s=_seconds("BATCH_ETL_CREATE_GRACE_S", get("BATCH_ETL_CREATE_GRACE_S"), 60.0),
     )
+
+
+def _seconds(name: str, value: str | None, default: float) -> float:
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= 86_400.0:
+        raise ConfigError(f"{name}: {value!r} is no number of seconds from 0 to 86400")
+    return seconds
 
 
 def endpoint_choice(value: str | None) -> EndpointChoice | None:

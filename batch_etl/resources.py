@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field
 
 from batch_etl import environment
+from batch_etl.batches.budget import day_budget
 from batch_etl.batches.client import Client
 from batch_etl.batches.exchange import Endpoint, Exchange
 from batch_etl.batches.ledger import Ledger
@@ -41,6 +42,9 @@ class LedgerResource(dg.ConfigurableResource[Any]):
 
     url: str | None = Field(
         default=None, description="SQLAlchemy URL; by default SQLite below the storage's home."
+    )
+    budget_day_usd: str | None = Field(
+        default=None, description="Dollars that all pipelines may commit on one day (UTC)."
     )
 
     @contextmanager
@@ -68,6 +72,9 @@ class EndpointResource(dg.ConfigurableResource[Any]):
     version: str = Field(default="2023-06-01", description="The anthropic-version header.")
     prices: str | None = Field(default=None, description="YAML file with dated price overrides.")
     max_tries: int = Field(default=5, description="Of each call that may be repeated.")
+    create_grace_s: float = Field(
+        default=60.0, description="How long a create that was never answered may take to show."
+    )
 
     def _chosen(self) -> environment.EndpointChoice:
         choice = environment.endpoint_choice(self.choice)
@@ -143,7 +150,10 @@ def open_runner(
     """The engine on these resources."""
     home = storage.at()
     with endpoint.open() as whom, ledger.open(home) as opened:
-        yield Runner(Exchange(home, opened, whom, endpoint.price_list()))
+        prices, grace_s = endpoint.price_list(), endpoint.create_grace_s
+        day_usd = day_budget(ledger.budget_day_usd)
+        exchange = Exchange(home, opened, whom, prices, grace_s=grace_s, day_budget_usd=day_usd)
+        yield Runner(exchange)
 
 
 @contextmanager
@@ -152,8 +162,14 @@ def runner_of(settings: environment.Settings) -> Iterator[Runner]:
     settings.require_endpoint()
     endpoint = endpoint_of(settings, settings.api_key, settings.auth_token)
     storage = StorageResource(home=str(settings.home))
-    with open_runner(storage, LedgerResource(url=settings.ledger_url), endpoint) as runner:
+    with open_runner(storage, ledger_of(settings, settings.ledger_url), endpoint) as runner:
         yield runner
+
+
+def ledger_of(settings: environment.Settings, url: Any) -> LedgerResource:
+    """The ledger of an environment; its URL as a value, or as Dagster ``EnvVar``."""
+    day_usd = settings.budget_day_usd
+    return LedgerResource(url=url, budget_day_usd=None if day_usd is None else str(day_usd))
 
 
 def endpoint_of(
@@ -168,6 +184,7 @@ def endpoint_of(
         auth_token=auth_token,
         version=settings.version,
         prices=str(settings.prices) if settings.prices else None,
+        create_grace_s=settings.create_grace_s,
         max_tries=max_tries,
     )
 
@@ -176,7 +193,7 @@ def from_settings(settings: environment.Settings) -> dict[str, Any]:
     """The four resources of an environment, by the keys that the components' assets want."""
     return {
         "storage": StorageResource(home=str(settings.home)),
-        "ledger": LedgerResource(url=_secret("BATCH_ETL_LEDGER", settings.ledger_url)),
+        "ledger": ledger_of(settings, _secret("BATCH_ETL_LEDGER", settings.ledger_url)),
         "endpoint": endpoint_of(
             settings,
             _secret("ANTHROPIC_API_KEY", settings.api_key),

@@ -46,7 +46,11 @@ def test_an_endpoint_is_chosen_by_name_or_by_a_key(environ: dict, chosen: str | 
 
 def test_every_setting_is_read() -> None:
     """Each variable of SETTINGS, set alone, changes the settings."""
-    values = dict.fromkeys(SETTINGS, "http://127.0.0.1:9") | {"BATCH_ETL_ENDPOINT": "emulator"}
+    values = dict.fromkeys(SETTINGS, "http://127.0.0.1:9") | {
+        "BATCH_ETL_ENDPOINT": "emulator",
+        "BATCH_ETL_CREATE_GRACE_S": "5",
+        "BATCH_ETL_BUDGET_DAY_USD": "5",
+    }
     for name in SETTINGS:
         assert read({name: values[name]}) != read({}), name
 
@@ -64,6 +68,12 @@ def test_an_unknown_endpoint_is_refused_with_those_there_are(value: str, word: s
         read({"BATCH_ETL_ENDPOINT": value})
     assert repr(value) in str(caught.value)
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "90000"])
+def test_a_grace_period_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"BATCH_ETL_CREATE_GRACE_S: '{value}' is no number"):
+        read({"BATCH_ETL_CREATE_GRACE_S": value})
 
 
 def test_paths_are_absolute_so_that_another_working_folder_means_the_same(

@@ -6,6 +6,10 @@
     ├── RenderError              a record that the prompt cannot be rendered for
     ├── LedgerError              the ledger cannot be used
     │   └── LeaseLost            another process advances this transform now      yes
+    ├── BudgetExceeded           what was to be sent costs more than a budget has left
+    ├── PriceUnknown             a budget is set, and nobody knows what the model costs
+    ├── BatchGone                a batch that was sent is not at the API any more
+    ├── CreateUndecided          whether a batch was created cannot be found out any more
     ├── PayloadBroken            the bytes of a create call are not those that were planned
     └── ApiError                 a call to the API failed                     transient  definite
         ├── ErrorReply           it answered with an error
@@ -44,7 +48,10 @@ from batch_etl.errors import BatchEtlError, ConfigError
 __all__ = [
     "AmbiguousCreate",
     "ApiError",
+    "BatchGone",
+    "BudgetExceeded",
     "Busy",
+    "CreateUndecided",
     "EmulatorRefused",
     "ErrorReply",
     "Interrupted",
@@ -56,6 +63,7 @@ __all__ = [
     "Overloaded",
     "PayloadBroken",
     "PermissionDenied",
+    "PriceUnknown",
     "RateLimited",
     "Redirected",
     "RenderError",
@@ -77,6 +85,55 @@ class EmulatorRefused(ConfigError):
         super().__init__(
             f"The server at {base_url} is an emulator (it says: {emulator!r}), but this endpoint is"
             " meant to be Claude. Choose the endpoint 'emulator', or point the base URL at the API."
+        )
+
+
+class BudgetExceeded(BatchEtlError):
+    """What was to be sent would commit more dollars than a budget has left; it was not sent.
+
+    ``sentence`` is made by :func:`batch_etl.batches.budget.refusal`, which has the facts.
+    """
+
+    def __init__(self, sentence: str, *, budget: str) -> None:
+        self.budget = budget
+        super().__init__(sentence)
+
+
+class PriceUnknown(BatchEtlError):
+    """A budget is set for requests to a model whose price nobody knows."""
+
+    def __init__(self, pipeline: str, claude_model: str, budget: str) -> None:
+        self.claude_model = claude_model
+        super().__init__(
+            f"pipeline {pipeline!r}: the price of {claude_model!r} is not known, so {budget} cannot"
+            " hold. Nothing was sent. State the price in the file of BATCH_ETL_PRICES, or remove"
+            " the budget."
+        )
+
+
+class BatchGone(BatchEtlError):
+    """A batch that was sent, or its results, cannot be had any more; a person has to decide."""
+
+    def __init__(self, batch_id: str, requests: int, why: str) -> None:
+        self.batch_id = batch_id
+        super().__init__(
+            f"batch {batch_id} ({requests:,} requests) {why}. If the key is another workspace's,"
+            " set the right one and run again. Otherwise decide what becomes of its requests:"
+            f" `batch-etl resolve {batch_id} --buy-again` sends them again (and pays again for"
+            " what had run), `--give-up` sends their records to review."
+        )
+
+
+class CreateUndecided(BatchEtlError):
+    """A create was never answered, and the batch that may be its own proves nothing any more."""
+
+    def __init__(self, token: str, requests: int, candidate: str) -> None:
+        self.token = token
+        super().__init__(
+            f"the create call of batch {token} ({requests:,} requests) was never answered;"
+            f" {candidate} may be that batch, but its results are no longer kept at the API, so"
+            f" it cannot be told. Decide: `batch-etl resolve {token} --buy-again` sends the"
+            " requests (perhaps for the second time), `--give-up` sends their records to review."
         )
 
 

@@ -32,10 +32,13 @@ import msgspec
 import sqlalchemy as sa
 import sqlalchemy.exc
 
-from batch_etl.batches import database, holder
+from batch_etl.batches import database, holder, reservations
+from batch_etl.batches.budget import Limit, Reservation, Standing
 from batch_etl.batches.errors import LeaseLost, LedgerError
 from batch_etl.batches.lifecycle import BATCH_MOVES, TRANSFORM_MOVES, check_move
 from batch_etl.batches.migrations import MIGRATIONS, Migration, migrate
+from batch_etl.batches.pricing import usd
+from batch_etl.batches.reservations import Written
 from batch_etl.batches.tables import (
     BATCHES,
     EVENTS,
@@ -45,6 +48,7 @@ from batch_etl.batches.tables import (
     read_batch,
     read_transform,
 )
+from batch_etl.effects import effect
 
 __all__ = ["BatchRow", "Lease", "Ledger", "TransformRow"]
 
@@ -103,7 +107,7 @@ class Ledger:
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
         try:
-            with self._engine.begin() as tx:
+            with effect("ledger migrated"), self._engine.begin() as tx:
                 migrate(tx, migrations)
         except BaseException:
             self._engine.dispose()
@@ -125,7 +129,7 @@ class Ledger:
         task: Mapping[str, Any],
     ) -> str:
         """A new transform in ``planning``; returns its id."""
-        with self._begin() as tx:
+        with effect("transform created"), self._begin() as tx:
             now = self._later_than_all(tx)
             identity = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
             tx.execute(
@@ -192,12 +196,12 @@ class Ledger:
     ) -> None:
         """Change a transform's status; ``LedgerError`` where it is not in ``before``."""
         check_move(TRANSFORM_MOVES, before, after)
-        values: dict[str, Any] = {"status": after}
+        values: dict[str, Any] = {"status": after, "reserved_pico_usd": None, "reserved_at": None}
         if attempt is not None:
             values["attempt"] = attempt
         if counts is not None:
             values["counts"] = _json(counts)
-        with self._held(lease) as (tx, now):
+        with effect(f"transform {before} to {after}"), self._held(lease) as (tx, now):
             moved = tx.execute(
                 TRANSFORMS.update()
                 .where(TRANSFORMS.c.id == lease.transform_id, TRANSFORMS.c.status == before)
@@ -209,7 +213,7 @@ class Ledger:
 
     def await_batches(self, lease: Lease, tokens: Sequence[str]) -> None:
         """Note which batches of other transforms hold requests of this one."""
-        with self._held(lease) as (tx, now):
+        with effect("batches awaited"), self._held(lease) as (tx, now):
             tx.execute(
                 TRANSFORMS.update()
                 .where(TRANSFORMS.c.id == lease.transform_id)
@@ -226,7 +230,7 @@ class Ledger:
 
         The lease of a process of this machine that is no more need not expire first.
         """
-        with self._begin() as tx:
+        with effect("lease taken"), self._begin() as tx:
             now = self._now(tx)
             held_by = tx.execute(
                 sa.select(TRANSFORMS.c.lease_owner).where(TRANSFORMS.c.id == transform_id)
@@ -258,7 +262,7 @@ class Ledger:
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; nothing happens where it was already lost."""
-        with self._begin() as tx:
+        with effect("lease released"), self._begin() as tx:
             tx.execute(
                 TRANSFORMS.update()
                 .where(
@@ -271,7 +275,7 @@ class Ledger:
 
     def renew(self, lease: Lease) -> None:
         """Push the lease's end into the future. Raises ``LeaseLost``."""
-        with self._held(lease):
+        with effect("lease renewed"), self._held(lease):
             pass
 
     @contextmanager
@@ -311,16 +315,21 @@ class Ledger:
         payload_bytes: int,
         claude_model: str,
         aware_of: Collection[str] | None = None,
+        reservation: Reservation | None = None,
     ) -> list[str]:
         """A planned batch whose manifest is already on disk.
 
         Where other transforms of the endpoint have batches that are not among ``aware_of`` (None:
         all are), which may hold the same requests, nothing is added and those are returned.
+        ``reservation`` is its part of what is reserved for the transform; where it is more than is
+        left of that, the rest is reserved with it. Raises ``BudgetExceeded``.
         """
-        with self._held(lease) as (tx, now):
+        with effect("batch planned"), self._held(lease) as (tx, now):
             unseen = _unseen(tx, lease.transform_id, endpoint, aware_of)
             if unseen:
                 return unseen
+            if reservation is not None:
+                reservations.move_to_batch(tx, lease.transform_id, endpoint, reservation, now)
             tx.execute(
                 BATCHES.insert().values(
                     id=token,
@@ -332,6 +341,7 @@ class Ledger:
                     payload_bytes=payload_bytes,
                     claude_model=claude_model,
                     planned_at=now,
+                    reserved_pico_usd=reservation.pico_usd if reservation else None,
                 )
             )
             detail = {"requests": requests, "bytes": payload_bytes, "attempt": attempt}
@@ -351,7 +361,7 @@ class Ledger:
         check_move(BATCH_MOVES, before, after)
         if isinstance(values.get("outcomes"), dict):
             values["outcomes"] = _json(values["outcomes"])
-        with self._held(lease) as (tx, now):
+        with effect(f"batch {before} to {after}"), self._held(lease) as (tx, now):
             moved = tx.execute(
                 BATCHES.update()
                 .where(BATCHES.c.id == token, BATCHES.c.status == before)
@@ -382,6 +392,28 @@ class Ledger:
         with self._begin() as tx:
             return [read_batch(row) for row in tx.execute(query)]
 
+    def to_delete(self, pipeline: str, endpoint: str) -> list[BatchRow]:
+        """A pipeline's collected batches that are not noted as deleted at the API."""
+        query = (
+            sa.select(BATCHES)
+            .join(TRANSFORMS, TRANSFORMS.c.id == BATCHES.c.transform_id)
+            .where(
+                TRANSFORMS.c.pipeline == pipeline,
+                BATCHES.c.endpoint == endpoint,
+                BATCHES.c.status == "collected",
+                BATCHES.c.deleted_at.is_(None),
+            )
+            .order_by(BATCHES.c.planned_at, BATCHES.c.id)
+        )
+        with self._begin() as tx:
+            return [read_batch(row) for row in tx.execute(query)]
+
+    def mark_deleted(self, lease: Lease, token: str) -> None:
+        """Note that a collected batch was deleted at the API."""
+        with effect("deletion noted"), self._held(lease) as (tx, now):
+            tx.execute(BATCHES.update().where(BATCHES.c.id == token).values(deleted_at=now))
+            _event(tx, lease.transform_id, token, "batch deleted at the API", {}, at=now)
+
     def knows(self, batch_ids: Sequence[str]) -> set[str]:
         """Those of the vendor's batch ids that belong to a batch of this ledger."""
         query = sa.select(BATCHES.c.batch_id).where(BATCHES.c.batch_id.in_(list(batch_ids)))
@@ -390,7 +422,7 @@ class Ledger:
 
     def note(self, lease: Lease, batch: str | None, event: str, detail: Mapping[str, Any]) -> None:
         """Write an event that changes no status."""
-        with self._held(lease) as (tx, now):
+        with effect("event noted"), self._held(lease) as (tx, now):
             _event(tx, lease.transform_id, batch, event, detail, at=now)
 
     def events(
@@ -403,6 +435,37 @@ class Ledger:
                 (row.at, row.batch, row.event, msgspec.json.decode(row.detail))
                 for row in tx.execute(query.order_by(EVENTS.c.id))
             ]
+
+    # budgets ------------------------------------------------------------------------------------
+
+    def reserve(self, lease: Lease, endpoint: str, reservation: Reservation) -> None:
+        """Set money aside for a transform, in place of what it had. Raises ``BudgetExceeded``."""
+        with effect("money reserved"), self._held(lease) as (tx, now):
+            refused = reservations.reserve(tx, lease.transform_id, endpoint, reservation, now)
+            detail = {
+                "usd": str(usd(reservation.pico_usd)),
+                **({"refused": str(refused)} if refused else {}),
+            }
+            _event(tx, lease.transform_id, None, "money reserved", detail, at=now)
+        if refused is not None:
+            raise refused
+
+    def release_reserved(self, lease: Lease) -> None:
+        """Give back what is reserved for a transform and in no batch."""
+        with effect("reservation released"), self._held(lease) as (tx, _):
+            reservations.release(tx, lease.transform_id)
+
+    def standings(
+        self, endpoint: str, limits: Sequence[Limit], transform_id: str | None = None
+    ) -> list[Standing]:
+        """How budgets stand now; one of a run, for this transform (None: for a new one)."""
+        with self._begin() as tx:
+            return reservations.standings(tx, transform_id, endpoint, limits, self._now(tx))
+
+    def written(self, pipeline: str, endpoint: str, claude_model: str) -> list[Written]:
+        """What a pipeline's latest collected batches of a model wrote, newest first."""
+        with self._begin() as tx:
+            return reservations.written(tx, pipeline, endpoint, claude_model)
 
     # connections --------------------------------------------------------------------------------
 

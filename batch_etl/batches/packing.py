@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from batch_etl.batches.request import LINE_OVERHEAD_BYTES, entry
 from batch_etl.batches.task import Packing
 
@@ -89,3 +91,22 @@ class Payload:
         """The body, in order; may be iterated more than once."""
         yield from self._blocks
         yield b"".join([*self._open, ENVELOPE_TAIL])
+
+
+def params_bytes(payload: Payload) -> int:
+    """The bytes of a payload's parameters alone, without entries, commas and envelope."""
+    commas = max(0, payload.count - 1)
+    return payload.size_bytes - _ENVELOPE_BYTES - commas - payload.count * LINE_OVERHEAD_BYTES
+
+
+class _Entry(msgspec.Struct):
+    params: msgspec.Raw
+
+
+def entries(payload: Payload) -> Iterator[bytes]:
+    """The parameters of a payload's requests, in order; a block is decoded at a time."""
+    read = msgspec.json.Decoder(list[_Entry])
+    for block in payload.blocks():
+        inner = block.removeprefix(ENVELOPE_HEAD).removesuffix(ENVELOPE_TAIL).removeprefix(b",")
+        for one in read.decode(b"[" + inner + b"]"):
+            yield bytes(one.params)

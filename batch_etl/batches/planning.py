@@ -9,6 +9,8 @@ sent. Both can be cut short anywhere and called again.
 from __future__ import annotations
 
 from batch_etl import memory
+from batch_etl.batches import priming
+from batch_etl.batches.changes import compare_plans
 from batch_etl.batches.elsewhere import Elsewhere
 from batch_etl.batches.exchange import Exchange
 from batch_etl.batches.keys import KeySet, halves
@@ -20,8 +22,10 @@ from batch_etl.batches.manifest import (
     read_manifest,
     render_again,
 )
-from batch_etl.batches.plan import PlanCounts, plan
+from batch_etl.batches.plan import PlanCounts, plan, plan_path
 from batch_etl.batches.request import new_token
+from batch_etl.batches.retry import Policy
+from batch_etl.batches.spending import Spending
 from batch_etl.batches.transform import Transform
 
 _FIRST_WAIT_S = 1.0
@@ -34,6 +38,8 @@ class Planning:
         self._exchange = exchange
         self._home = exchange.home
         self._ledger = exchange.ledger
+        self._answers = exchange.home.answers(exchange.endpoint.name)
+        self._spending = Spending(exchange)
 
     # plan ---------------------------------------------------------------------------------------
 
@@ -44,30 +50,47 @@ class Planning:
         are being bought by another transform, whose batches are noted as awaited.
         """
         counts = PlanCounts()
-        elsewhere = Elsewhere(self._exchange, lease.transform_id)
+        elsewhere = Elsewhere(self._exchange, lease.transform_id, Policy.of(transform.task))
         folder = self._home.transform(lease.transform_id)
         in_flight = self._in_flight(lease)
         blocked_s: float | None = None
-        for batch in plan(transform, folder, elsewhere, in_flight, counts):
-            claimed = self.claim(lease, transform, batch, 1, elsewhere)
-            if claimed is not None and blocked_s is None:
-                blocked_s = self._exchange.submit(lease, claimed, transform.task.betas)
-            del batch, claimed
-            memory.release()
+        due = priming.stage(transform, self.sent(lease), elsewhere, in_flight)
+        if due == "waiting":
+            return _FIRST_WAIT_S
+        with self._spending.reserving(lease, transform, elsewhere, in_flight):
+            for batch in plan(priming.cut(transform, due), folder, elsewhere, in_flight, counts):
+                claimed = self.claim(lease, transform, batch, 1, elsewhere)
+                if claimed is not None and blocked_s is None:
+                    blocked_s = self._exchange.submit(lease, claimed, transform.task.betas)
+                if claimed is not None and due == "primer":
+                    return blocked_s or _FIRST_WAIT_S
+                del batch, claimed
+                memory.release()
         awaited = elsewhere.holders()
         self._ledger.await_batches(lease, awaited)
         if awaited:
             return blocked_s or _FIRST_WAIT_S
-        self._ledger.move_transform(lease, "planning", "open", counts=self._tally(lease, counts))
+        tally = {**self._tally(lease, counts, elsewhere.late), **self._compared(lease, transform)}
+        self._ledger.move_transform(lease, "planning", "open", counts=tally)
         return blocked_s
 
-    def _tally(self, lease: Lease, counts: PlanCounts) -> dict[str, int]:
+    def _compared(self, lease: Lease, transform: Transform) -> dict[str, int]:
+        """How the records stand to the results that their partitions have from before."""
+        folder, endpoint = self._home.transform(lease.transform_id), self._exchange.endpoint.name
+        pairs = [
+            (plan_path(folder, at), self._home.results(endpoint, transform.pipeline, key))
+            for at, key in enumerate(transform.scope)
+        ]
+        return compare_plans(pairs).counts
+
+    def _tally(self, lease: Lease, counts: PlanCounts, late: int) -> dict[str, int]:
         sent = sum(batch.requests for batch in self.sent(lease) if batch.attempt == 1)
         return {
             "records": counts.records,
             "sent": sent,
             "reused": counts.reused,
-            "shared": counts.shared + counts.sent - sent,
+            "resumed": counts.resumed + late,
+            "shared": counts.shared + counts.sent - sent - late,
             "unsendable": counts.unsendable,
         }
 
@@ -78,18 +101,31 @@ class Planning:
         batch: PlannedBatch,
         attempt: int,
         elsewhere: Elsewhere,
+        *,
+        claude_model: str | None = None,
     ) -> PlannedBatch | None:
-        """Add a batch to the ledger, without what others have come to hold; None if that is all."""
-        model = transform.task.claude_model
-        while unseen := self._exchange.add(lease, batch, attempt, model, elsewhere.seen):
-            elsewhere.learn(unseen)
-            taken = elsewhere.taken(halves(keys_of(batch.manifest))[0])
-            if not taken.any():
-                continue
+        """Add a batch to the ledger, without what others have come to hold; None if that is all.
+
+        ``claude_model`` is whom all of its requests ask, where that is not the task's own model.
+        """
+        model = claude_model or transform.task.claude_model
+        while True:
+            taken = elsewhere.taken(halves(keys_of(batch.manifest))[0])  # learned since it was full
             if taken.all():
                 return None
-            batch = render_again(transform, new_token(), batch.without(taken))
-        return batch
+            if taken.any():
+                batch = render_again(transform, new_token(), batch.without(taken), self._answers)
+            unseen = self._exchange.add(
+                lease,
+                batch,
+                attempt,
+                model,
+                elsewhere.seen,
+                reservation=self._spending.of_batch(lease, transform, batch, attempt),
+            )
+            if not unseen:
+                return batch
+            elsewhere.learn(unseen)
 
     def sent(self, lease: Lease) -> list[BatchRow]:
         """The transform's batches whose requests need not be planned again."""
@@ -108,7 +144,8 @@ class Planning:
         decided = self._exchange.reconcile(lease, if_absent="planned")
         self._unpack(lease, transform)
         for row in self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"]):
-            again = render_again(transform, row.id, read_manifest(folder, row.id))
+            manifest = read_manifest(folder, row.id)
+            again = render_again(transform, row.id, manifest, self._answers)
             blocked_s = self._exchange.submit(lease, again, transform.task.betas)
             if blocked_s is not None:
                 return blocked_s
@@ -121,12 +158,15 @@ class Planning:
         server, or something before it, would not take batches of that size.
         """
         limits = transform.task.packing
-        dropped = False
-        for row in self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"]):
-            over = row.requests > limits.max_requests or row.payload_bytes > limits.max_bytes
-            if over and row.attempt == 1:
-                detail = {"why": "over the limits of a batch, which were lowered"}
-                self._ledger.move_batch(lease, row.id, "planned", "dropped", detail)
-                dropped = True
-        if dropped and self._ledger.transform(lease.transform_id).status == "open":
-            self._ledger.move_transform(lease, "open", "planning")
+        planned = self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"])
+        over = [
+            row
+            for row in planned
+            if row.requests > limits.max_requests or row.payload_bytes > limits.max_bytes
+        ]
+        first = any(row.attempt == 1 for row in over)  # attempts.py plans the later ones again
+        if first and self._ledger.transform(lease.transform_id).status == "open":
+            self._ledger.move_transform(lease, "open", "planning")  # first: a kill may follow
+        for row in over:
+            detail = {"why": "over the limits of a batch, which were lowered"}
+            self._ledger.move_batch(lease, row.id, "planned", "dropped", detail)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl.batches.budget import Budget
 from batch_etl.batches.request import Renderer
 from batch_etl.batches.task import Task
 from batch_etl.errors import SourceError
@@ -28,6 +29,9 @@ class Transform:
     task: Task
     id_column: str
     partitions: tuple[Partition, ...]
+    delete_collected: bool = False
+    """Delete each batch at the API once its results are here."""
+    budget: Budget | None = None
 
     @property
     def scope(self) -> tuple[str | None, ...]:
