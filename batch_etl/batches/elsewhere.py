@@ -10,6 +10,10 @@ the other transform waits for that batch and then finds its answer, as if it had
     await      the batches that hold what was left out are noted with the transform, which goes on
                when they are done
 
+What others have *answered* is answered for good under this transform's retry policy
+(``history.py``). What they have asked in vain and this policy asks again is *resumable*: nobody
+pays its first attempt a second time, and whoever comes first buys the next one.
+
 A transform that nobody advances any more does not hold others up: what it has at the API is looked
 for and collected by the one that waits, and what it only planned is dropped after a while (it plans
 that again, should it go on).
@@ -20,12 +24,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from batch_etl.batches.answers import answered_keys
 from batch_etl.batches.exchange import Exchange
+from batch_etl.batches.history import History
 from batch_etl.batches.keys import U64, KeySet, Mask, halves
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
 from batch_etl.batches.manifest import manifest_keys
+from batch_etl.batches.retry import Policy
 
 _ABANDONED = dt.timedelta(minutes=10)
 """A batch that was planned so long ago and not sent, and whose transform nobody holds."""
@@ -36,40 +41,58 @@ _HELD_WAIT_S = 2.0
 class Elsewhere:
     """A snapshot of the other transforms' keys, which grows by what :meth:`learn` is told."""
 
-    def __init__(self, exchange: Exchange, transform_id: str) -> None:
+    def __init__(self, exchange: Exchange, transform_id: str, policy: Policy) -> None:
         self._exchange = exchange
-        self._folder = exchange.home.answers(exchange.endpoint.name)
         self._mine = transform_id
         self._buying: dict[str, str] = {}
         self.seen: set[str] = set()
-        self.answered = KeySet()
+        self.history = History(exchange.home.answers(exchange.endpoint.name), policy)
         self.buying = KeySet()
         self.awaited = KeySet()
+        self.late = 0
+        """How many requests were taken out because they have failed elsewhere since the snapshot;
+        they are resumed later."""
+        self._failed_since = KeySet()
         self._take(exchange.ledger.batches(endpoint=exchange.endpoint.name))
+
+    @property
+    def answered(self) -> KeySet:
+        return self.history.answered
+
+    @property
+    def resumable(self) -> KeySet:
+        return self.history.resumable
 
     def learn(self, tokens: Sequence[str]) -> None:
         """Take in batches that were planned after the snapshot."""
-        self._take(self._exchange.ledger.batches(ids=tokens))
+        for failed in self._take(self._exchange.ledger.batches(ids=tokens)):
+            self._failed_since.add(failed)
 
-    def _take(self, rows: Iterable[BatchRow]) -> None:
+    def _take(self, rows: Iterable[BatchRow]) -> list[U64]:
+        """Returns what was asked in vain by these batches."""
         others = [row for row in rows if row.transform_id != self._mine]
         self.seen |= {row.id for row in others}
         waiting = [row for row in others if row.status in OPEN_BATCH]
         self._buying |= {row.id: row.transform_id for row in waiting}
         self.buying.add(KeySet(self._keys(row.id) for row in waiting).all())
-        collected = [row.id for row in reversed(others) if row.status == "collected"]
-        self.answered.add(answered_keys(self._folder, collected).all())
+        collected = [row for row in others if row.status == "collected"]
+        return [self.history.add(row.id, row.attempt) for row in collected]
 
     def _keys(self, token: str) -> U64:
         folder = self._exchange.home.transform(self._buying[token])
         return halves(manifest_keys(folder, token))[0]
 
     def taken(self, prefixes: U64) -> Mask:
-        """For each key, whether another has answered it or is buying it; the latter are awaited."""
+        """For each key, whether another has answered it or is buying it; the latter are awaited.
+
+        So is one that another has bought in vain since the snapshot: its next attempt is another.
+        """
         answered = self.answered.contains(prefixes)
         buying = self.buying.contains(prefixes) & ~answered
         self.awaited.add(prefixes[buying])
-        return answered | buying
+        failed = self._failed_since.contains(prefixes) & ~answered & ~buying
+        self.late += int(failed.sum())
+        return answered | buying | failed
 
     def holders(self) -> list[str]:
         """The open batches that hold any of the awaited keys."""
@@ -111,8 +134,8 @@ def _drop_abandoned(exchange: Exchange, lease: Lease) -> None:
     before = dt.datetime.now(dt.UTC) - _ABANDONED
     planned = ledger.batches(transform_id=lease.transform_id, statuses=["planned"])
     old = [batch for batch in planned if batch.planned_at < before]
+    if old and ledger.transform(lease.transform_id).status == "open":
+        ledger.move_transform(lease, "open", "planning")  # first: a kill may follow
     for batch in old:
         detail = {"why": "planned long ago and never sent; another transform needs its requests"}
         ledger.move_batch(lease, batch.id, "planned", "dropped", detail)
-    if old and ledger.transform(lease.transform_id).status == "open":
-        ledger.move_transform(lease, "open", "planning")

@@ -11,14 +11,22 @@ import datetime as dt
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-
-import pyarrow as pa
+from decimal import Decimal
 
 from batch_etl.batches.answers import Price, Source, Tokens
-from batch_etl.batches.client import Client
+from batch_etl.batches.budget import Reservation
+from batch_etl.batches.client import Client, Polled
 from batch_etl.batches.collect import Collected, collect
-from batch_etl.batches.errors import AmbiguousCreate, ApiError, Interrupted, TimedOut
-from batch_etl.batches.keys import from_arrow
+from batch_etl.batches.errors import (
+    AmbiguousCreate,
+    ApiError,
+    BatchGone,
+    BudgetExceeded,
+    CreateUndecided,
+    Interrupted,
+    NotFound,
+    TimedOut,
+)
 from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
 from batch_etl.batches.manifest import PlannedBatch, manifest_path, read_manifest, write_manifest
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
@@ -26,6 +34,8 @@ from batch_etl.batches.reconcile import find_created
 from batch_etl.batches.repeat import LONGEST_WAIT_S
 from batch_etl.batches.schema import OutputSchema
 from batch_etl.batches.wire import MessageBatch
+from batch_etl.effects import effect
+from batch_etl.errors import ConfigError
 from batch_etl.files import Home
 
 log = logging.getLogger("batch_etl.exchange")
@@ -55,6 +65,8 @@ class Exchange:
     prices: PriceList
     grace_s: float = 60.0
     """How long a create whose reply was lost may take to show in the list."""
+    day_budget_usd: Decimal | None = None
+    """The budget of a day over all pipelines of the ledger."""
 
     @property
     def client(self) -> Client:
@@ -67,26 +79,34 @@ class Exchange:
         attempt: int,
         claude_model: str,
         aware_of: Collection[str] | None = None,
+        *,
+        reservation: Reservation | None = None,
     ) -> list[str]:
         """Plan a batch: its manifest is on disk before the ledger knows of it.
 
         Nothing is added where other transforms have batches that the caller is not ``aware_of``
-        (None: of all); these are returned.
+        (None: of all); these are returned. ``reservation`` is the batch's part of the budgets.
         """
         folder = self.home.transform(lease.transform_id)
         write_manifest(folder, batch)
-        unseen = self.ledger.add_batch(
-            lease,
-            aware_of=aware_of,
-            token=batch.token,
-            endpoint=self.endpoint.name,
-            attempt=attempt,
-            requests=batch.payload.count,
-            payload_bytes=batch.payload.size_bytes,
-            claude_model=claude_model,
-        )
-        if unseen:
+        try:
+            unseen = self.ledger.add_batch(
+                lease,
+                aware_of=aware_of,
+                token=batch.token,
+                endpoint=self.endpoint.name,
+                attempt=attempt,
+                requests=batch.payload.count,
+                payload_bytes=batch.payload.size_bytes,
+                claude_model=claude_model,
+                reservation=reservation,
+            )
+        except BudgetExceeded:
             manifest_path(folder, batch.token).unlink()
+            raise
+        if unseen:
+            with effect("manifest removed"):
+                manifest_path(folder, batch.token).unlink()
         return unseen
 
     # submit -------------------------------------------------------------------------------------
@@ -139,6 +159,8 @@ class Exchange:
             finding = find_created(
                 self.client, row, self.ledger.knows, self.grace_s, self._quiet_s(row)
             )
+            if finding.verdict == "archived" and finding.batch is not None:
+                raise CreateUndecided(row.id, row.requests, finding.batch.id)
             if finding.batch is not None:
                 self._submitted(lease, row.id, finding.batch)
             elif finding.verdict == "absent":
@@ -159,24 +181,84 @@ class Exchange:
 
     def cancel(self, lease: Lease, row: BatchRow) -> None:
         """Ask the API to stop a submitted batch; what it has finished is kept and billed."""
-        batch = self.client.retrieve(row.batch_id or "", not_found_for_s=_RECENT_404_S).batch
+        batch = self._retrieve(row).batch
         if batch.processing_status == "in_progress":
             self.client.cancel(batch.id)
             self.ledger.note(lease, row.id, "cancel asked", {"batch_id": batch.id})
 
+    def resolve(self, lease: Lease, row: BatchRow, after: str) -> None:
+        """Decide for a batch that the API cannot tell of: its requests are bought again or lost.
+
+        Raises ``ConfigError`` while the API still has the batch: a run collects it then.
+        """
+        if row.status == "submitting" and self._undecided(row) is None:
+            raise ConfigError(
+                f"batch {row.id} needs no decision: the next run finds out at the API whether it "
+                "was created"
+            )
+        if row.status == "submitted" and self._is_there(row):
+            raise ConfigError(f"batch {row.batch_id} is at the API; the next run collects it")
+        self.ledger.move_batch(lease, row.id, row.status, after, {"why": "decided by a person"})
+
+    def _undecided(self, row: BatchRow) -> MessageBatch | None:
+        finding = find_created(self.client, row, self.ledger.knows, self.grace_s)
+        return finding.batch if finding.verdict == "archived" else None
+
+    def _is_there(self, row: BatchRow) -> bool:
+        try:
+            return self._retrieve(row).batch.archived_at is None
+        except BatchGone:
+            return False
+
+    def delete_collected(self, lease: Lease, pipeline: str) -> None:
+        """Delete at the API what a pipeline has collected; what fails is tried by the next step."""
+        for row in self.ledger.to_delete(pipeline, self.endpoint.name):
+            try:
+                self.client.delete(row.batch_id or "")
+            except NotFound:
+                log.info("batch %s was deleted before", row.batch_id)
+            except ApiError as error:
+                log.warning("batch %s could not be deleted: %s", row.batch_id, error)
+                continue
+            self.ledger.mark_deleted(lease, row.id)
+
     # poll and collect ---------------------------------------------------------------------------
 
     def poll(self, lease: Lease, transform: TransformRow) -> float:
-        """Collect every batch that has ended; the server's hint when to look again, in seconds."""
+        """Collect every batch that has ended; the server's hint when to look again, in seconds.
+
+        Raises ``BatchGone`` for one that cannot be had any more, after all others.
+        """
         hints = [0.0]
+        gone: list[BatchGone] = []
         for row in self.ledger.batches(transform_id=transform.id, statuses=["submitted"]):
-            polled = self.client.retrieve(row.batch_id or "", not_found_for_s=_RECENT_404_S)
-            self.ledger.renew(lease)
-            if polled.batch.ended:
-                self._collect(lease, row, polled.batch, transform)
-            else:
-                hints.append(polled.retry_after_s or 0.0)
+            try:
+                hints.append(self._poll(lease, row, transform))
+            except BatchGone as error:
+                gone.append(error)
+        if gone:
+            raise gone[0]
         return max(hints)
+
+    def _poll(self, lease: Lease, row: BatchRow, transform: TransformRow) -> float:
+        polled = self._retrieve(row)
+        self.ledger.renew(lease)
+        if not polled.batch.ended:
+            return polled.retry_after_s or 0.0
+        if polled.batch.archived_at is not None:
+            why = f"ended, and its results are not kept at the API since {polled.batch.archived_at}"
+            raise BatchGone(polled.batch.id, row.requests, why)
+        self._collect(lease, row, polled.batch, transform)
+        return 0.0
+
+    def _retrieve(self, row: BatchRow) -> Polled:
+        """Raises ``BatchGone`` for a batch that the API does not know under this key."""
+        name = row.batch_id or ""
+        try:
+            return self.client.retrieve(name, not_found_for_s=_RECENT_404_S)
+        except NotFound:
+            why = "is not at the API for this key: it was deleted, or is another workspace's"
+            raise BatchGone(name, row.requests, why) from None
 
     def _collect(
         self, lease: Lease, row: BatchRow, ended: MessageBatch, transform: TransformRow
@@ -204,7 +286,8 @@ class Exchange:
         self, lease: Lease, row: BatchRow, ended: MessageBatch, transform: TransformRow
     ) -> Collected:
         """Read the results, again where the stream was cut or lines were missing."""
-        source = _source(read_manifest(self.home.transform(transform.id), row.id), transform.scope)
+        manifest = read_manifest(self.home.transform(transform.id), row.id)
+        source = Source.of(manifest, transform.scope)
         schema = transform.task["schema"]
         geo = transform.task["params"].get("inference_geo")
         for tries_left in reversed(range(_DOWNLOADS)):
@@ -248,12 +331,6 @@ class Exchange:
             return None
 
         return price
-
-
-def _source(manifest: pa.Table, scope: tuple[str | None, ...]) -> Source:
-    partitions = pa.array(scope, pa.string()).take(manifest.column("partition").combine_chunks())
-    keys = from_arrow(manifest.column("request_key").combine_chunks())
-    return Source(keys, partitions, manifest.column("record_id").combine_chunks())
 
 
 def _now() -> dt.datetime:

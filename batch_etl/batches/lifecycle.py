@@ -5,10 +5,12 @@ A batch::
     planned ──> submitting ──> submitted ──> collected
        │             │  │           │
        │             │  └─> planned │        (a definite refusal: nothing was accepted)
-       └─> dropped <─┘              └─> lost  (the API no longer has it, or its results)
+       └─> dropped <─┴──────────────┴─> lost
 
 ``submitting`` is committed before the create call is sent: a row that is still so when its holder
 is gone may or may not be a batch at the API, and is looked up there before anything is sent again.
+A batch that the API no longer has, or whose results it no longer keeps, stays as it is until a
+person decides: ``dropped``, its requests are planned again; or ``lost``, they are Missing.
 
 A transform::
 
@@ -34,8 +36,8 @@ TRANSFORM_MOVES: dict[str, frozenset[str]] = {
 
 BATCH_MOVES: dict[str, frozenset[str]] = {
     "planned": frozenset({"submitting", "dropped"}),
-    "submitting": frozenset({"submitted", "planned", "dropped"}),
-    "submitted": frozenset({"collected", "lost"}),
+    "submitting": frozenset({"submitted", "planned", "dropped", "lost"}),
+    "submitted": frozenset({"collected", "dropped", "lost"}),
     "collected": frozenset(),
     "dropped": frozenset(),
     "lost": frozenset(),

@@ -9,9 +9,10 @@ result line begins with the custom_id, hence with the batch's own random token. 
     unproven     a candidate still in progress: wait for it, nothing is sent meanwhile
                  (or whose results cannot be read just now)
     none         after a grace period (a list may lag): it was never created, send it again
+    archived     the only candidates left have no results any more: a person has to decide
 
 A batch of the same size that somebody else made in the same seconds is never adopted: it fails the
-proof. One whose results are archived proves nothing any more and is passed over.
+proof.
 """
 
 from __future__ import annotations
@@ -32,15 +33,18 @@ from batch_etl.batches.wire import MessageBatch
 _RECENT_404_S = 30.0
 """Results of a batch that has just ended may be unknown for a moment (SDK issue 1432)."""
 
+_LONGEST_CREATE = dt.timedelta(hours=24)
+"""No create call takes longer: a batch made later is another's."""
+
 _SKEW = dt.timedelta(seconds=5)
 """The intent's time is whole seconds of the server's ``Date``; created_at may round otherwise."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``found`` with its batch; ``unproven`` while a candidate may be it; ``absent``."""
+    """``found`` or ``archived`` with its batch; ``unproven`` while a candidate may be it."""
 
-    verdict: Literal["found", "unproven", "absent"]
+    verdict: Literal["found", "unproven", "archived", "absent"]
     batch: MessageBatch | None = None
 
 
@@ -58,11 +62,17 @@ def find_created(
     """
     intent = row.submitting_at or row.planned_at
     unproven = False
+    archived: MessageBatch | None = None
     for candidate in _candidates(client, row.requests, intent - _SKEW, known):
+        if candidate.archived_at is not None:
+            archived = candidate
+            continue
         proof = _is_of(client, candidate, row.id)
         if proof:
             return Finding("found", candidate)
         unproven |= proof is None
+    if archived is not None and not unproven:
+        return Finding("archived", archived)
     age_s = (_server_now(client) - intent).total_seconds()
     young = min(age_s, quiet_s) < grace_s
     return Finding("unproven" if unproven or young else "absent")
@@ -74,6 +84,8 @@ def _candidates(
     for batch in client.iter_batches():
         if batch.created_at < since:
             return
+        if batch.created_at > since + _LONGEST_CREATE:
+            continue
         if batch.request_counts.total == requests and not known([batch.id]):
             yield batch
 
@@ -82,8 +94,6 @@ def _is_of(client: Client, batch: MessageBatch, token: str) -> bool | None:
     """Whether the first line that names a request carries our token; None if it cannot be told."""
     if not batch.ended:
         return None
-    if batch.archived_at is not None:
-        return False
     try:
         with client.results(batch.id, not_found_for_s=_RECENT_404_S) as chunks:
             for line in lines(chunks):
@@ -93,7 +103,7 @@ def _is_of(client: Client, batch: MessageBatch, token: str) -> bool | None:
                     return name is not None and name[0] == token
     except (NotFound, Interrupted, TimedOut):
         return None
-    return False
+    return None  # no line at all: an ended batch has one for each request, so it was cut off
 
 
 def _server_now(client: Client) -> dt.datetime:

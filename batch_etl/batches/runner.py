@@ -34,14 +34,17 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from batch_etl.batches.attempts import Attempts
+from batch_etl.batches.changes import asked_before, task_changes
 from batch_etl.batches.elsewhere import awaiting
+from batch_etl.batches.errors import LeaseLost
 from batch_etl.batches.exchange import Exchange
 from batch_etl.batches.finish import AnswerFile, Lineage, PartitionResult, Target, finish
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
 from batch_etl.batches.models import check_model, warn_model
-from batch_etl.batches.outcome import BILLED
+from batch_etl.batches.outlook import Outlook, look
 from batch_etl.batches.planning import Planning
+from batch_etl.batches.retry import Policy
 from batch_etl.batches.transform import Transform
 from batch_etl.errors import ConfigError
 
@@ -52,6 +55,8 @@ log = logging.getLogger("batch_etl.runner")
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 _HELD_WAIT_S = 5.0
+_RECENT_TRANSFORMS = 200
+"""Among so many the last one of the same partitions is looked for, to say what has changed."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,22 @@ class Progress:
     """The vendor's ids of the batches that are open."""
     wait_s: float
     held_by_other: bool = False
+    unsent: int = 0
+    """Batches that are planned, or may not have reached the API."""
+    awaits: int = 0
+    """Batches of other transforms that hold requests of this one."""
+    submitted_at: dt.datetime | None = None
+    """When the newest open batch was created at the API."""
 
     @property
     def done(self) -> bool:
         return self.status == "done"
+
+    @property
+    def parked(self) -> bool:
+        """Whether nothing can be done before a batch at the API has ended."""
+        waits = self.batches_open > 0 or self.awaits > 0
+        return waits and not self.unsent and not self.held_by_other
 
 
 @dataclass(frozen=True)
@@ -80,9 +97,12 @@ class Summary:
 
     transform_id: str
     counts: dict[str, int]
-    """records, sent, reused, shared, unsendable."""
+    """records, new, changed, sent, reused, resumed, shared, unsendable; and what the requests of
+    later attempts were: again, repaired, more_tokens, stronger_model."""
     partitions: tuple[PartitionResult, ...]
     batches: tuple[BatchRow, ...]
+    task_changes: tuple[str, ...] = ()
+    """What the task says otherwise than at the last transform of these partitions."""
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -117,6 +137,10 @@ class Runner:
         self._waited_s: dict[str, float] = {}
 
     @property
+    def exchange(self) -> Exchange:
+        return self._exchange
+
+    @property
     def endpoint_name(self) -> str:
         return self._endpoint
 
@@ -146,6 +170,11 @@ class Runner:
             records_digest=digest,
             task=transform.task.definition,
         )
+
+    def outlook(self, transform: Transform) -> Outlook:
+        """What advancing the transform would send and cost; nothing is changed."""
+        _check_model(transform)
+        return look(self._exchange, transform, _records_digest(transform))
 
     def advance(self, transform_id: str, transform: Transform) -> Progress:
         """Do all that is due. Raises ``ApiError`` of a failed call; what is done stays done."""
@@ -178,6 +207,31 @@ class Runner:
             self._ledger.release(lease)
         return self._progress(transform_id, max(waits, default=0.0))
 
+    def resolve(self, name: str, *, buy_again: bool) -> TransformRow:
+        """Decide what becomes of a batch that the API cannot tell of; returns its transform.
+
+        ``name`` is the vendor's id or our token. ``buy_again``: its requests are planned again by
+        the next run; else they are Missing. Raises ``ConfigError`` where nothing is to be decided.
+        """
+        rows = self._ledger.batches(endpoint=self._endpoint)
+        found = [row for row in rows if name in (row.id, row.batch_id)]
+        if not found:
+            raise ConfigError(f"the ledger has no batch {name!r} of endpoint {self._endpoint!r}")
+        (row,) = found
+        if row.status not in ("submitting", "submitted"):
+            raise ConfigError(f"batch {name} needs no decision: it is {row.status}")
+        lease = self._ledger.acquire(row.transform_id)
+        if lease is None:
+            raise LeaseLost(row.transform_id)
+        try:
+            transform = self._ledger.transform(row.transform_id)
+            if buy_again and transform.status == "open":
+                self._ledger.move_transform(lease, "open", "planning")  # first: a kill may follow
+            self._exchange.resolve(lease, row, "dropped" if buy_again else "lost")
+        finally:
+            self._ledger.release(lease)
+        return transform
+
     def _advance(self, lease: Lease, transform: Transform) -> float:
         row = self._ledger.transform(lease.transform_id)
         if row.status in ("done", "superseded"):
@@ -192,6 +246,8 @@ class Runner:
         if blocked_s is None and self._ledger.transform(row.id).status == "planning":
             blocked_s = self._planning.plan(lease, transform)
         hint_s = self._exchange.poll(lease, row)
+        if transform.delete_collected:
+            self._exchange.delete_collected(lease, transform.pipeline)
         if self._batches(row.id, OPEN_BATCH) or blocked_s is not None:
             return self._wait_s(row.id, hint_s if blocked_s is None else blocked_s)
         if self._attempts.next(lease, transform):
@@ -215,6 +271,11 @@ class Runner:
             batch_ids=tuple(batch.batch_id for batch in waiting if batch.batch_id),
             wait_s=wait_s,
             held_by_other=held_by_other,
+            unsent=sum(batch.status != "submitted" for batch in waiting),
+            awaits=len(row.awaits),
+            submitted_at=max(
+                (batch.submitted_at for batch in waiting if batch.submitted_at), default=None
+            ),
         )
 
     def _wait_s(self, transform_id: str, hint_s: float) -> float:
@@ -274,10 +335,12 @@ class Runner:
             self._answers,
             self._answer_files(lease.transform_id),
             Lineage(transform.task.version, self._endpoint),
+            policy=Policy.of(transform.task),
         )
         row = self._ledger.transform(lease.transform_id)
         outcomes = Summary(row.id, {}, tuple(results), ()).outcomes
-        self._ledger.move_transform(lease, "open", "done", counts={**row.counts, **outcomes})
+        counts = {**row.counts, **self._attempts.counts(lease), **outcomes}
+        self._ledger.move_transform(lease, "open", "done", counts=counts)
 
     def _targets(self, transform: Transform) -> list[Target]:
         return [
@@ -292,7 +355,6 @@ class Runner:
         own.sort(key=lambda batch: -batch.attempt)
         earlier = [batch for batch in reversed(batches) if batch.transform_id != transform_id]
         row = self._ledger.transform(transform_id)
-        reused = row.counts.get("reused", 0)
         ours = {one.id for one in self._ledger.transforms(pipeline=row.pipeline)}
         return [
             AnswerFile(
@@ -303,7 +365,7 @@ class Runner:
                 own=batch.transform_id == transform_id,
                 same_pipeline=batch.transform_id in ours,
             )
-            for batch in [*own, *(earlier if reused else [])]
+            for batch in [*own, *earlier]
         ]
 
     def summary(self, transform_id: str, transform: Transform) -> Summary:
@@ -313,7 +375,15 @@ class Runner:
             _result(target) for target in self._targets(transform) if target.path.exists()
         )
         batches = tuple(self._batches(transform_id, ["collected"]))
-        return Summary(transform_id, dict(row.counts), partitions, batches)
+        changes = self._task_changes(row)
+        return Summary(transform_id, dict(row.counts), partitions, batches, changes)
+
+    def _task_changes(self, row: TransformRow) -> tuple[str, ...]:
+        rows = self._ledger.transforms(
+            pipeline=row.pipeline, endpoint=self._endpoint, limit=_RECENT_TRANSFORMS
+        )
+        before = asked_before(rows, row.scope, row.created_at)
+        return tuple(task_changes(before.task, row.task)) if before else ()
 
 
 def _result(target: Target) -> PartitionResult:
@@ -324,10 +394,8 @@ def _result(target: Target) -> PartitionResult:
 
 
 def _cost(table: pa.Table) -> int | None:
-    """The sum of a results file's costs; None where an answer has none."""
-    answered = pc.is_in(table.column("outcome").cast(pa.string()), pa.array(sorted(BILLED)))
-    unknown = pc.and_(answered, pc.is_null(table.column("cost_usd")))
-    if pc.any(unknown).as_py():
+    """The sum of a results file's costs; None where one is not known."""
+    if table.column("cost_usd").null_count:
         return None
     total = pc.sum(table.column("cost_usd")).as_py()
     return int(total.scaleb(12)) if total is not None else 0
@@ -336,11 +404,12 @@ def _cost(table: pa.Table) -> int | None:
 def _check_model(transform: Transform) -> None:
     """Raise ``ConfigError`` for a model that has been retired; warn of one that soon will be."""
     today = dt.datetime.now(dt.UTC).date()
-    model = transform.task.claude_model
-    for finding in check_model(model, today) if not transform.task.allow_unknown_model else []:
-        raise ConfigError(f"pipeline {transform.pipeline!r}: {finding}")
-    for finding in warn_model(model, today):
-        log.warning("pipeline %r: %s", transform.pipeline, finding)
+    task = transform.task
+    for model in (task.claude_model, *task.retry.stronger_models):
+        for finding in check_model(model, today) if not task.allow_unknown_model else []:
+            raise ConfigError(f"pipeline {transform.pipeline!r}: {finding}")
+        for finding in warn_model(model, today):
+            log.warning("pipeline %r: %s", transform.pipeline, finding)
 
 
 def _records_digest(transform: Transform) -> str:

@@ -169,11 +169,11 @@ def test_a_migration_is_applied_to_what_is_there_and_only_once(url):
 
 def test_several_migrations_are_applied_in_their_order(url):
     applied: list[int] = []
-    steps = [lambda tx, n=n: applied.append(n) for n in (2, 3, 4)]
+    steps = [lambda tx, n=n: applied.append(n) for n in (1, 2, 3)]
     open_ledger(url)
-    open_ledger(url, [MIGRATIONS[0], *steps])
-    assert applied == [2, 3, 4]
-    assert version(url) == 4
+    open_ledger(url, [*MIGRATIONS, *steps])
+    assert applied == [1, 2, 3]
+    assert version(url) == len(MIGRATIONS) + 3
 
 
 def test_of_several_migrations_either_all_are_applied_or_none(url):

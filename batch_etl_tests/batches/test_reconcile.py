@@ -126,11 +126,30 @@ def test_a_candidate_whose_results_cannot_be_read_now_proves_nothing_yet(site, f
     assert found(site, row).verdict == "found"
 
 
-def test_a_candidate_whose_results_are_archived_is_passed_over(site):
+def test_a_candidate_whose_results_are_archived_leaves_the_decision_to_a_person(site):
     site.faults({"kind": "archived"})
     row = intent(site)
+    only = create(site, new_token())
+    finding = found(site, row)
+    assert finding.verdict == "archived"
+    assert finding.batch is not None
+    assert finding.batch.id == only
+
+
+def test_a_proof_beside_an_archived_candidate_is_still_a_proof(site):
+    site.faults({"kind": "archived", "times": 1})
+    row = intent(site)
     create(site, new_token())
-    assert found(site, row).verdict == "absent"
+    mine = create(site, row.id)
+    finding = found(site, row)
+    assert (finding.verdict, finding.batch and finding.batch.id) == ("found", mine)
+
+
+def test_a_batch_made_more_than_a_day_after_the_create_call_is_no_candidate(slow):
+    row = intent(slow)
+    slow.clock(advance_s=25 * 3600)
+    create(slow, new_token())
+    assert found(slow, row).verdict == "absent"
 
 
 def test_batches_of_another_size_of_the_ledger_or_from_before_are_no_candidates(slow):
