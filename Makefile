@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo dev test faults bench-memory check format clean
+.PHONY: help setup services demo dev test faults bench bench-million bench-docs bench-check bench-memory check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,18 @@ faults: $(STAMP) ## the table of faults, filled by running them
 
 bench-memory: $(STAMP) ## peak memory of whole runs of 100,000 and 200,000 records
 	$(BIN)/python -m batch_etl_tests.benchmarks.memory 100000 200000
+
+bench: $(STAMP) ## the floor, the engine and the usual way at 10,000 and 100,000 records
+	$(BIN)/python -m batch_etl_tests.benchmarks.suite 10000 100000
+
+bench-million: $(STAMP) ## the same at a million records too: more than half an hour
+	$(BIN)/python -m batch_etl_tests.benchmarks.suite 10000 100000 1000000
+
+bench-docs: $(STAMP) ## measure, and rewrite the tables and the plot of docs/performance.md
+	$(BIN)/python -m batch_etl_tests.benchmarks.suite 10000 100000 --docs
+
+bench-check: $(STAMP) ## seconds: fails when a record costs far more than the floor
+	$(BIN)/python -m batch_etl_tests.benchmarks.regression
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

@@ -31,6 +31,10 @@ _DEFS = click.option(
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
+_ENDPOINT = click.option(
+    "--endpoint", help="anthropic, emulator, ...: whose answers, where there are several."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="batch-etl")
@@ -91,11 +95,50 @@ def run(
 @cli.command()
 @click.argument("pipeline")
 @_HOME
+@click.option("--partition", "partitions", multiple=True, help="A partition key; repeatable.")
+@click.option("--all-partitions", is_flag=True, help="All partitions that there are by now.")
+@_DEFS
+@_JSON
+def explain(
+    pipeline: str,
+    home: Path | None,
+    partitions: tuple[str, ...],
+    all_partitions: bool,
+    defs: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell what a run of PIPELINE would send, why, and what it would cost. Sends nothing."""
+    from batch_etl.commands.explain import explain as command
+
+    if partitions and all_partitions:
+        raise click.UsageError("give --partition or --all-partitions, not both")
+    command(pipeline, home, partitions, all_partitions, defs, as_json=as_json)
+
+
+@cli.command()
+@click.argument("pipeline")
+@_HOME
 def cancel(pipeline: str, home: Path | None) -> None:
     """Cancel what PIPELINE has open at the API; what was answered by then is kept."""
     from batch_etl.commands.cancel import cancel as command
 
     command(home, pipeline)
+
+
+@cli.command()
+@click.argument("batch")
+@click.option(
+    "--buy-again/--give-up",
+    required=True,
+    default=None,
+    help="Send its requests again, or leave their records to review.",
+)
+@_HOME
+def resolve(batch: str, buy_again: bool, home: Path | None) -> None:
+    """Decide what becomes of a BATCH that the API does not have any more."""
+    from batch_etl.commands.resolve import resolve as command
+
+    command(home, batch, buy_again=buy_again)
 
 
 @cli.command()
@@ -128,6 +171,104 @@ def doctor(home: Path | None, defs: Path | None, as_json: bool) -> None:
     from batch_etl.commands.doctor import doctor as command
 
     command(home, defs, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name", metavar="[PIPELINE]", required=False)
+@_HOME
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, help="FILE.parquet or FILE.csv."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Every table and view, into the folder --to."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="With --all.",
+)
+@_ENDPOINT
+def export(
+    name: str | None,
+    home: Path | None,
+    to: Path,
+    everything: bool,
+    kind: str,
+    endpoint: str | None,
+) -> None:
+    """Write the table of PIPELINE, or a view by its name, as a Parquet or CSV file."""
+    from batch_etl.commands import export as command
+
+    if everything == (name is not None):
+        raise click.UsageError("name a pipeline, table or view; or take --all")
+    if name is None:
+        command.export_all(home, to, kind, endpoint)
+    else:
+        command.export_one(home, name, to, endpoint)
+
+
+@cli.group()
+def review() -> None:
+    """Work through the records that have no answer: list, export, apply."""
+
+
+@review.command("list")
+@click.argument("pipeline", required=False)
+@_HOME
+@click.option("--limit", default=20, show_default=True, help="How many records.")
+@_ENDPOINT
+@_JSON
+def review_list(
+    pipeline: str | None, home: Path | None, limit: int, endpoint: str | None, as_json: bool
+) -> None:
+    """Show how much is in review and why; of one PIPELINE, which records."""
+    from batch_etl.commands.review import list_queue as command
+
+    command(home, pipeline, endpoint, limit, as_json=as_json)
+
+
+@review.command("export")
+@click.argument("pipeline")
+@_HOME
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="FILE.csv.")
+@click.option("--decided", is_flag=True, help="Also what people have decided, to change it.")
+@_ENDPOINT
+def review_export(
+    pipeline: str, home: Path | None, to: Path, decided: bool, endpoint: str | None
+) -> None:
+    """Write the review queue of PIPELINE as CSV with empty columns for the answers."""
+    from batch_etl.commands.review import export_queue as command
+
+    command(home, pipeline, to, endpoint, decided=decided)
+
+
+@review.command("apply")
+@click.argument("pipeline")
+@click.argument("sheet", type=click.Path(path_type=Path))
+@_HOME
+@click.option("--by", help="Who decided; by default the user who runs this.")
+@_ENDPOINT
+def review_apply(
+    pipeline: str, sheet: Path, home: Path | None, by: str | None, endpoint: str | None
+) -> None:
+    """Take the answers filled into SHEET, an exported CSV, into the table of PIPELINE."""
+    from batch_etl.commands.review import apply_sheet as command
+
+    command(home, pipeline, sheet, endpoint, by)
+
+
+@cli.command()
+@_HOME
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="FILE.md; else stdout.")
+@_ENDPOINT
+def dictionary(home: Path | None, to: Path | None, endpoint: str | None) -> None:
+    """Print all tables, views and columns of the warehouse with their meaning, as Markdown."""
+    from batch_etl.commands.dictionary import dictionary as command
+
+    command(home, to, endpoint)
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 BatchPipeline   one pipeline: records, results, table
 Environment     the four resources they need, from the environment
+Monitoring      the sensors that look after all pipelines of a project
 """
 
 from batch_etl.components.batch_pipeline import BatchPipeline
 from batch_etl.components.environment import Environment
+from batch_etl.components.monitoring import Monitoring
 
-__all__ = ["BatchPipeline", "Environment"]
+__all__ = ["BatchPipeline", "Environment", "Monitoring"]

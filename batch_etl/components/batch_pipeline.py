@@ -14,17 +14,24 @@ YAML strings here are not Dagster templates: ``{{ }}`` in a prompt belongs to th
 
 # No postponed annotations here: Dagster reads those of the assets' functions as they are.
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import dagster as dg
 import pydantic
 
+from batch_etl.batches.budget import Budget
 from batch_etl.batches.task import Task
-from batch_etl.components import steps
+from batch_etl.components import schedules, steps
+from batch_etl.components.checks import Checks, specs
+from batch_etl.components.deferred import WAITING, Waiting
+from batch_etl.components.freshness import Freshness
 from batch_etl.components.partitions import Partitions
+from batch_etl.components.profiles import Profile, packed
+from batch_etl.components.schedules import Schedule
+from batch_etl.components.terminate import Choice
 from batch_etl.resources import (
     EndpointResource,
     LedgerResource,
@@ -32,7 +39,7 @@ from batch_etl.resources import (
     WarehouseResource,
 )
 from batch_etl.sources import FilesSource
-from batch_etl.strict import Strict
+from batch_etl.strict import Strict, did_you_mean
 from batch_etl.warehouse import TableSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -63,6 +70,36 @@ class BatchPipeline(dg.Component, Strict):
         default=None, description="How records are cut; one partition by default."
     )
     table: Table = pydantic.Field(default=Table(), description="The DuckDB table.")
+    waiting: Waiting = pydantic.Field(
+        default="await",
+        description="While batches are at the API: `await` in the run, or end it green "
+        "(`deferred`) and have the results asked for by a sensor of the Monitoring component.",
+    )
+    on_terminate: Choice = pydantic.Field(
+        default="leave",
+        description="What Terminate in the UI does to open batches: `leave` them to the next run, "
+        "or `cancel` them and keep what they had answered.",
+    )
+    delete_collected: bool = pydantic.Field(
+        default=False,
+        description="Delete each batch at the API once its results are here (data retention).",
+    )
+    budget: Budget | None = pydantic.Field(
+        default=None, description="The most that may be spent; over it nothing is sent."
+    )
+    schedule: Schedule | None = pydantic.Field(
+        default=None, description="When it runs by itself: a cron, or a block."
+    )
+    profile: Profile | None = pydantic.Field(
+        default=None, description="How large batches are, for a pipeline that runs so often."
+    )
+    checks: Checks = pydantic.Field(default=Checks(), description="Asset checks.")
+    freshness: Freshness | None = pydantic.Field(
+        default=None, description="How old the table's last load may be."
+    )
+    sample_rows: Annotated[int, pydantic.Field(ge=0, le=20)] = pydantic.Field(
+        default=3, description="Answers of each partition that Dagster's metadata shows."
+    )
     description: str | None = pydantic.Field(default=None, description="What the pipeline answers.")
     owners: list[str] = pydantic.Field(
         default_factory=list, description="Users (e-mail) or team:name."
@@ -109,6 +146,18 @@ class BatchPipeline(dg.Component, Strict):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _drift_is_of_columns_that_there_are(self) -> Self:
+        schema = self.task.answer_schema
+        known = list((schema.resolved if schema else {}).get("properties", {}))
+        for name in self.checks.label_drift.columns or ():
+            if name not in known:
+                raise ValueError(
+                    f"checks.label_drift.columns: {name!r} is no property of "
+                    f"task.output_schema{did_you_mean(name, known)}"
+                )
+        return self
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The pipeline's assets; a relative path of the source is taken from the YAML's folder."""
         folder = Path(context.path)
@@ -116,17 +165,29 @@ class BatchPipeline(dg.Component, Strict):
         pipeline = steps.Pipeline(
             name=self.name,
             source=source,
-            task=self.task,
+            task=packed(self.task, self.profile),
             table=self.table_spec,
             partitions=self.partitions.definition() if self.partitions else None,
+            waiting=self.waiting,
+            on_terminate=self.on_terminate,
+            delete_collected=self.delete_collected,
+            budget=self.budget,
+            checks=self.checks,
+            sample_rows=self.sample_rows,
         )
-        return dg.Definitions(assets=self.build_assets(pipeline))
+        steps.LOADED[self.name] = pipeline
+        assets = self.build_assets(pipeline)
+        if self.schedule is None:
+            return dg.Definitions(assets=assets)
+        asked = schedules.definitions(self.name, self.schedule, assets, pipeline.partitions)
+        return dg.Definitions.merge(dg.Definitions(assets=assets), asked)
 
     @cached_property
     def table_spec(self) -> TableSpec:
         schema = self.task.answer_schema
         return TableSpec(
             name=self.table.name or self.name,
+            pipeline=self.name,
             id_column=self.source.id,
             description=self.description,
             output_schema=schema.resolved if schema else None,
@@ -149,30 +210,43 @@ class BatchPipeline(dg.Component, Strict):
             kinds={"claude", "parquet"},
             deps=[records],
             code_version=self.task.version,
+            output_required=self.waiting == "await",
+            check_specs=self._checks("results", pipeline, pipeline.judge.of_results),
         )
         def results(
             context: dg.AssetExecutionContext,
             storage: StorageResource,
             ledger: LedgerResource,
             endpoint: EndpointResource,
-        ) -> None:
-            steps.transform_records(context, pipeline, storage, ledger, endpoint)
+        ) -> Iterator[Any]:
+            yield from steps.transform_records(context, pipeline, storage, ledger, endpoint)
 
         @dg.asset(
             **self._shared("table", pipeline, "One typed row a record, in DuckDB."),
             kinds={"duckdb"},
             deps=[records, results],
             pool=POOL,
+            freshness_policy=self.freshness.policy() if self.freshness else None,
+            check_specs=self._checks("table", pipeline, pipeline.judge.of_table),
         )
         def table(
             context: dg.AssetExecutionContext,
             storage: StorageResource,
+            ledger: LedgerResource,
             endpoint: EndpointResource,
             warehouse: WarehouseResource,
-        ) -> None:
-            steps.load_table(context, pipeline, storage, endpoint, warehouse)
+        ) -> Iterator[Any]:
+            yield from steps.load_table(
+                context, pipeline, storage, ledger, endpoint, warehouse=warehouse
+            )
 
         return [records, results, table]  # pyright: ignore[reportReturnType]
+
+    def _checks(
+        self, name: str, pipeline: steps.Pipeline, names: Sequence[str]
+    ) -> list[dg.AssetCheckSpec]:
+        key = dg.AssetKey([self.name, name])
+        return specs(key, names, self.checks, pipeline.partitions)
 
     def _shared(self, name: str, pipeline: steps.Pipeline, what: str) -> Mapping[str, Any]:
         return {
@@ -181,7 +255,7 @@ class BatchPipeline(dg.Component, Strict):
             "description": "\n\n".join(filter(None, [what, self.description])),
             "owners": self.owners,
             "tags": {**self.tags, "batch_etl/pipeline": self.name},
-            "metadata": {"batch_etl/task_version": self.task.version},
+            "metadata": {"batch_etl/task_version": self.task.version, WAITING: self.waiting},
             "partitions_def": pipeline.partitions,
             "backfill_policy": dg.BackfillPolicy.single_run() if pipeline.partitions else None,
         }

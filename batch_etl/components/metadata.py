@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -9,13 +10,18 @@ import dagster as dg
 
 from batch_etl.batches.finish import PartitionResult
 from batch_etl.batches.pricing import usd
+from batch_etl.batches.priming import hit_rate
 from batch_etl.batches.runner import Summary
 from batch_etl.batches.task import Task
+from batch_etl.components.verdicts import latency_hours
 from batch_etl.files import Home
 from batch_etl.sources import Extracted
 from batch_etl.warehouse import LoadReport, PartitionReport
 
-_COUNTS = ("records", "sent", "reused", "shared", "unsendable")
+_COUNTS = (
+    *("records", "new", "changed", "sent", "reused", "shared", "unsendable"),
+    *("resumed", "again", "repaired", "more_tokens", "stronger_model"),
+)
 
 
 def of_records(extracted: Extracted) -> dict[str, Any]:
@@ -59,6 +65,8 @@ def of_transform(summary: Summary, endpoint: str) -> dict[str, Any]:
     facts = {
         "id": summary.transform_id,
         **{name: summary.counts.get(name, 0) for name in _COUNTS},
+        "retried": sum(batch.requests for batch in summary.batches if batch.attempt > 1),
+        "task_changes": dg.MetadataValue.md(_listed(summary.task_changes)),
         "batches": len(summary.batches),
         "batch_list": dg.MetadataValue.md(_batch_list(summary)),
         "cost_usd": _money(summary.cost_pico_usd),
@@ -66,8 +74,35 @@ def of_transform(summary: Summary, endpoint: str) -> dict[str, Any]:
         "cost_is": "emulated: would have cost" if endpoint == "emulator" else "billed",
         "input_tokens": sum(batch.input_tokens or 0 for batch in summary.batches),
         "output_tokens": sum(batch.output_tokens or 0 for batch in summary.batches),
+        "cache_read_tokens": sum(batch.cache_read_tokens or 0 for batch in summary.batches),
+        "cache_write_tokens": sum(batch.cache_write_tokens or 0 for batch in summary.batches),
+        "cache_hit_rate": hit_rate(summary.batches) or 0.0,
+        "latency_hours": round(latency_hours(summary.batches) or 0.0, 4),
+        **_reserved(summary),
     }
     return {f"transform/{name}": fact for name, fact in facts.items()}
+
+
+def of_reuse(cost_usd: Decimal | None) -> dict[str, Any]:
+    """What the answers that were reused had cost this pipeline when it bought them."""
+    unknown = dg.MetadataValue.text("unknown: no price for a model")
+    saved = unknown if cost_usd is None else dg.MetadataValue.float(float(cost_usd))
+    return {"transform/saved_by_reuse_usd": saved}
+
+
+def of_sample(markdown: str | None) -> dict[str, Any]:
+    return {"sample": dg.MetadataValue.md(markdown)} if markdown else {}
+
+
+def _listed(changes: Sequence[str]) -> str:
+    return "\n".join(f"- {change}".replace("\n", "\n  ") for change in changes) or "none"
+
+
+def _reserved(summary: Summary) -> dict[str, Any]:
+    """What the budgets had set aside for the batches, to be compared with what they cost."""
+    reserved = [batch.reserved_pico_usd for batch in summary.batches]
+    known = [amount for amount in reserved if amount is not None]
+    return {"reserved_usd": _money(sum(known))} if known else {}
 
 
 def _batch_list(summary: Summary) -> str:
@@ -100,6 +135,7 @@ def of_loaded(partition: PartitionReport) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": partition.rows,
         "unchanged": partition.unchanged,
+        "decided": partition.decided,
     }
 
 

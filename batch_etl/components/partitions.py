@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import zoneinfo
 from collections.abc import Callable, Iterable
 from typing import Literal, Self
 
 import dagster as dg
 import pydantic
 
+from batch_etl.components.cron import TimeZone
 from batch_etl.sources import PartitionSlice
 from batch_etl.strict import Strict
 
@@ -31,20 +30,8 @@ class Partitions(Strict):
     end: pydantic.NaiveDatetime | None = pydantic.Field(
         default=None, description="End, exclusive; without it partitions go on with time."
     )
-    timezone: str = pydantic.Field(default="UTC", description="Of the windows' limits.")
+    timezone: TimeZone = pydantic.Field(default="UTC", description="Of the windows' limits.")
     keys: list[str] | None = pydantic.Field(default=None, description="All keys (static).")
-
-    @pydantic.field_validator("timezone")
-    @classmethod
-    def _timezone_is_known(cls, name: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            known = zoneinfo.available_timezones()
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; write it as Europe/Berlin or UTC"
-            raise ValueError(f"unknown time zone {name!r}{hint}") from None
-        return name
 
     @pydantic.model_validator(mode="after")
     def _has_what_its_type_needs(self) -> Self:

@@ -6,22 +6,30 @@ traceback of ours around it; whether Dagster may try again follows from the erro
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dagster as dg
 
 from batch_etl import memory
+from batch_etl.batches.budget import Budget, Standing, day_budget, limits
 from batch_etl.batches.errors import ApiError
-from batch_etl.batches.transform import Partition, Transform
 from batch_etl.batches.runner import Progress, Runner
 from batch_etl.batches.task import Task
-from batch_etl.components import metadata
+from batch_etl.batches.transform import Partition, Transform
+from batch_etl.batches.watching import Duration, expected_end, usual_duration
+from batch_etl.components import metadata, reports
+from batch_etl.components.checks import Checks, told, untold
+from batch_etl.components.deferred import TRANSFORM_TAG, Waiting, may_defer
+from batch_etl.components.judging import Judge
 from batch_etl.components.partitions import slices
+from batch_etl.components.terminate import Choice, terminating
 from batch_etl.errors import BatchEtlError, SourceError
 from batch_etl.files import Home
 from batch_etl.resources import (
@@ -53,22 +61,47 @@ class Pipeline:
     task: Task
     table: TableSpec
     partitions: dg.PartitionsDefinition[str] | None
+    waiting: Waiting = "await"
+    on_terminate: Choice = "leave"
+    delete_collected: bool = False
+    budget: Budget | None = None
+    checks: Checks = field(default_factory=Checks)
+    sample_rows: int = 3
+
+    @property
+    def judge(self) -> Judge:
+        return Judge(self.name, self.checks, self.task, self.partitions, self.budget)
+
+    def extract(self, home: Home, keys: Sequence[str | None]) -> list[Extracted]:
+        """Read the source once for these partitions; write one Parquet file each."""
+        named = [key for key in keys if key is not None]
+        wanted = slices(self.partitions, named) if self.partitions else None
+        extracted = extract(self.source, wanted, lambda key: home.records(self.name, key))
+        _check_table_columns(self.table, extracted)
+        return extracted
 
     def transform(self, home: Home, keys: Sequence[str | None]) -> Transform:
         partitions = tuple(Partition(key, home.records(self.name, key)) for key in keys)
-        return Transform(self.name, self.task, self.source.id, partitions)
+        return Transform(
+            self.name,
+            self.task,
+            self.source.id,
+            partitions,
+            delete_collected=self.delete_collected,
+            budget=self.budget,
+        )
+
+
+LOADED: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
+"""The pipelines of the definitions that this process holds, by name: for commands without a run."""
 
 
 def extract_records(
     context: dg.AssetExecutionContext, pipeline: Pipeline, storage: StorageResource
 ) -> None:
     """Read the source once for all partitions of this run; write one Parquet file each."""
-    home = storage.at()
-    keys = [key for key in _keys(context, pipeline) if key is not None]
-    wanted = slices(pipeline.partitions, keys) if pipeline.partitions else None
     with explained():
-        extracted = extract(pipeline.source, wanted, lambda key: home.records(pipeline.name, key))
-        _check_table_columns(pipeline.table, extracted)
+        extracted = pipeline.extract(storage.at(), _keys(context, pipeline))
     memory.release()
     for one in extracted:
         _report(context, one.partition, metadata.of_records(one))
@@ -89,20 +122,53 @@ def transform_records(
     storage: StorageResource,
     ledger: LedgerResource,
     endpoint: EndpointResource,
-) -> None:
-    """Advance the transform of this run's partitions until every record has its outcome."""
-    transform = pipeline.transform(storage.at(), _keys(context, pipeline))
+) -> Iterator[Any]:
+    """Advance the transform of this run's partitions until every record has its outcome.
+
+    Yields what Dagster is told: the materialization, then what the checks say of it. A run that
+    may end before its results are there yields nothing then.
+    """
+    home = storage.at()
+    transform = pipeline.transform(home, _keys(context, pipeline))
     with explained(), open_runner(storage, ledger, endpoint) as runner:
         transform_id = runner.open(transform)
         _say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
-        for progress in _until_done(runner, transform_id, transform):
-            _say(context, _sentence(progress))
+        context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
+        defer = may_defer(context, pipeline.waiting)
+        with terminating(context, runner, transform_id, pipeline.on_terminate):
+            for progress in _until_done(runner, transform_id, transform):
+                usual = usual_duration(runner.exchange, pipeline.name)
+                _say(context, _sentence(progress, usual))
+                if defer and progress.parked:
+                    _say(context, "this run ends here; a sensor asks for the results later")
+                    yield from untold(context)
+                    return
         summary = runner.summary(transform_id, transform)
         name = runner.endpoint_name
+        standings = _standings(ledger, home, pipeline, name, transform_id)
     memory.release()
-    for partition in summary.partitions:
-        _report(context, partition.key, metadata.of_partition(partition, name, pipeline.task))
-    context.add_output_metadata(metadata.of_transform(summary, name))
+    facts = reports.of_results(
+        home,
+        pipeline.name,
+        pipeline.task,
+        summary=summary,
+        endpoint=name,
+        sample_rows=pipeline.sample_rows,
+    )
+    yield _materialized(context, facts)
+    verdicts = pipeline.judge.results(home, name, summary, standings)
+    yield from told(context, pipeline.checks, verdicts)
+
+
+def _standings(
+    ledger: LedgerResource, home: Home, pipeline: Pipeline, endpoint: str, transform_id: str
+) -> list[Standing]:
+    """How the budgets stand that hold for the pipeline, now that the transform is done."""
+    held = limits(pipeline.name, pipeline.budget, day_budget(ledger.budget_day_usd))
+    if not held:
+        return []
+    with ledger.open(home) as opened:
+        return opened.standings(endpoint, held, transform_id)
 
 
 def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iterator[Progress]:
@@ -127,6 +193,7 @@ def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iter
                 "with another task has taken over; what was answered by then is kept"
             )
         facts = (progress.status, progress.attempt, progress.batches, progress.batches_open)
+        facts = (*facts, progress.unsent, progress.awaits)
         if facts != told:
             told = facts
             yield progress
@@ -135,37 +202,54 @@ def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iter
         time.sleep(progress.wait_s)
 
 
-def _sentence(progress: Progress) -> str:
+def _sentence(progress: Progress, usual: Duration | None) -> str:
     if progress.held_by_other:
         return "another process is advancing this transform; waiting for it"
     if progress.done:
         return f"done: {progress.batches} batch(es), attempt {progress.attempt}"
+    if progress.awaits and not progress.batches_open:
+        return f"waiting for {progress.awaits} batch(es) of others, which hold the same requests"
     names = ", ".join(progress.batch_ids[:3]) + (" ..." if len(progress.batch_ids) > 3 else "")
-    return (
+    sentence = (
         f"waiting for {progress.batches_open} of {progress.batches} batch(es), "
         f"{progress.requests_open:,} requests, attempt {progress.attempt}: {names}"
     )
+    if progress.submitted_at is None:
+        return sentence
+    end = expected_end(progress.submitted_at, usual, dt.datetime.now(dt.UTC))
+    return f"{sentence}; {end}" if end else sentence
 
 
 def load_table(
     context: dg.AssetExecutionContext,
     pipeline: Pipeline,
     storage: StorageResource,
+    ledger: LedgerResource,
     endpoint: EndpointResource,
+    *,
     warehouse: WarehouseResource,
-) -> None:
-    """Replace this run's partitions in the table, in one transaction, and publish."""
+) -> Iterator[Any]:
+    """Replace this run's partitions in the table, in one transaction, and publish.
+
+    Yields what Dagster is told: the materialization, then what the checks say of it.
+    """
     home = storage.at()
     with explained():
         name = endpoint.name()
         loads = [_load(home, pipeline, name, key) for key in _keys(context, pipeline)]
         house = warehouse.open(home)
         report = house.load(pipeline.table, name, loads)
+        with ledger.open(home) as opened:
+            transforms, batches = opened.transforms(endpoint=name), opened.batches(endpoint=name)
+        house.load_history(map(vars, transforms), map(vars, batches))
         house.publish()
-    for partition in report.partitions:
-        _report(context, partition.partition, metadata.of_loaded(partition))
-    context.add_output_metadata(metadata.of_table(report, home))
+        with house.read_only() as published:
+            judge = pipeline.judge
+            facts = reports.of_table(published, home, pipeline.name, report, judge.labels)
+            verdicts = judge.table(published, report.table, home, name, report.partitions)
     _say(context, f"{report.rows:,} rows in {report.table.qualified_name}")
+    yield _materialized(context, facts)
+    yield from told(context, pipeline.checks, verdicts)
 
 
 def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> PartitionLoad:
@@ -201,6 +285,14 @@ def _report(
         context.add_asset_metadata(facts)
     else:
         context.add_asset_metadata(facts, partition_key=partition)
+
+
+def _materialized(
+    context: dg.AssetExecutionContext, facts: reports.Facts
+) -> dg.MaterializeResult[Any]:
+    for partition, own in facts.by_partition.items():
+        _report(context, partition, own)
+    return dg.MaterializeResult(metadata=facts.of_run)
 
 
 @contextmanager

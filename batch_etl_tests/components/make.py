@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,13 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
+from upath import UPath
+
+from batch_etl.batches.finish import RESULTS
 
 RANGE: tuple[str, str] = (
     "dagster/asset_partition_range_start",
@@ -169,6 +173,15 @@ class Project:
 def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
         return connection.execute(sql).fetchall()
+
+
+def results(path: Path, rows: Sequence[Mapping[str, Any]]) -> UPath:
+    """A results file of these rows, in that order; what they do not have is null."""
+    numbered = [{"record_row": number, **row} for number, row in enumerate(rows)]
+    columns = {name: [row.get(name) for row in numbered] for name in RESULTS.names}
+    arrays = {name: pa.array(columns[name]).cast(RESULTS.field(name).type) for name in columns}
+    pq.write_table(pa.table(arrays), path)
+    return UPath(path)
 
 
 def holding(root: Path, text: str) -> list[Path]:

@@ -1,0 +1,119 @@
+"""Deferred waiting: a run that submits ends green, and a sensor asks for the rest later.
+
+A pipeline with ``waiting: deferred`` occupies no run while its batches are at the API. Its
+``results`` step yields nothing as long as it would only wait, so ``table`` is skipped and the run
+is green. Each tick of the sensor ``deferred_results`` lists the API's batches once, for all such
+pipelines, and asks for ``results`` and ``table`` of each transform that waits for nothing any more.
+The run it asks for is like any other: it may find that there is another attempt to wait for, and
+end the same way.
+
+Nothing depends on a ``run_key``, which Dagster remembers for ever: a run is asked for unless one of
+the same transform is under way, and after one that failed again, each time after a longer pause.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import dagster as dg
+
+from batch_etl.batches.ledger import TransformRow
+from batch_etl.batches.watching import due
+from batch_etl.resources import EndpointResource, LedgerResource, StorageResource, open_runner
+
+WAITING = "batch_etl/waiting"
+"""Metadata of the ``results`` asset: ``await`` or ``deferred``."""
+
+TRANSFORM_TAG = "batch_etl/transform"
+"""Tag of a run: the transform that it advances."""
+
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+_FIRST_PAUSE = dt.timedelta(minutes=1)
+_LONGEST_PAUSE = dt.timedelta(hours=1)
+
+
+Waiting = Literal["await", "deferred"]
+
+
+def may_defer(context: dg.AssetExecutionContext, waiting: Waiting) -> bool:
+    """Whether this run may end before its results are there.
+
+    One of a backfill waits: a backfill counts what its run did not materialize as failed.
+    """
+    return waiting == "deferred" and not context.run.tags.get("dagster/backfill")
+
+
+def results_sensor(interval_s: int) -> dg.SensorDefinition:
+    """The sensor that brings in the results of all deferred pipelines of its code location."""
+
+    @dg.sensor(
+        name="deferred_results",
+        target=dg.AssetSelection.all(),
+        minimum_interval_seconds=interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for the results of deferred pipelines once their batches have ended.",
+    )
+    def deferred_results(
+        context: dg.SensorEvaluationContext,
+        storage: StorageResource,
+        ledger: LedgerResource,
+        endpoint: EndpointResource,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        pipelines = _deferred(context)
+        if not pipelines:
+            yield dg.SkipReason("no pipeline has `waiting: deferred`")
+            return
+        with open_runner(storage, ledger, endpoint) as runner:
+            rows = due(runner.exchange, pipelines)
+        wanted = [row for row in rows if _may_ask(context.instance, row, dt.datetime.now(dt.UTC))]
+        for row in wanted:
+            yield _request(row, pipelines[row.pipeline])
+        if not wanted:
+            yield dg.SkipReason(f"{len(rows)} transform(s) could go on; none needs a run now")
+
+    return deferred_results
+
+
+def _deferred(context: dg.SensorEvaluationContext) -> dict[str, bool]:
+    """The deferred pipelines, and whether each has partitions."""
+    assert context.repository_def is not None  # noqa: S101  Dagster sets it for every tick
+    found: dict[str, bool] = {}
+    for definition in context.repository_def.assets_defs_by_key.values():
+        for spec in definition.specs:
+            if spec.metadata.get(WAITING) == "deferred":
+                found[spec.key.path[0]] = spec.partitions_def is not None
+    return found
+
+
+def _may_ask(instance: dg.DagsterInstance, row: TransformRow, now: dt.datetime) -> bool:
+    """No run of the transform is under way, and its last failure was long enough ago."""
+    records = instance.get_run_records(
+        dg.RunsFilter(tags={TRANSFORM_TAG: row.id}), limit=20, ascending=False
+    )
+    failed = 0
+    for record in records:
+        if not record.dagster_run.is_finished:
+            return False
+        if record.dagster_run.is_success:
+            break
+        failed += 1
+    if not failed:
+        return True
+    pause = min(_FIRST_PAUSE * 2 ** (failed - 1), _LONGEST_PAUSE)
+    ended = records[0].end_time or records[0].create_timestamp.timestamp()
+    return now.timestamp() - ended >= pause.total_seconds()
+
+
+def _request(row: TransformRow, partitioned: bool) -> dg.RunRequest:
+    keys = [dg.AssetKey([row.pipeline, step]) for step in ("results", "table")]
+    tags: dict[str, str] = {TRANSFORM_TAG: row.id}
+    first, last = row.scope[0], row.scope[-1]
+    if not partitioned or first is None or last is None:
+        return dg.RunRequest(asset_selection=keys, tags=tags)
+    if first == last:
+        return dg.RunRequest(asset_selection=keys, tags=tags, partition_key=first)
+    ranged: Mapping[str, Any] = dict(zip(RANGE_TAGS, (first, last), strict=True))
+    return dg.RunRequest(asset_selection=keys, tags={**tags, **ranged})

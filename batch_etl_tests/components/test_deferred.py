@@ -1,0 +1,194 @@
+"""Deferred waiting: runs end green, the sensor asks for the results, nothing is dropped or lost."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from batch_etl.components.deferred import TRANSFORM_TAG
+from batch_etl_tests.components.make import DAILY, RANGE, YAML, Project, Run
+from batch_etl_tests.emulator.driver import Driver
+
+DEFERRED = ("  source:\n", "  waiting: deferred\n  source:\n")
+MONITORING = "type: batch_etl.components.Monitoring\n"
+
+
+@pytest.fixture
+def deferred(mine: Project, emulator: Driver) -> Project:
+    """The daily pipeline ``mine`` with deferred waiting, before an emulator that takes an hour."""
+    mine.write(DAILY.replace(*DEFERRED))
+    monitoring = mine.folder / "monitoring"
+    monitoring.mkdir()
+    (monitoring / "defs.yaml").write_text(MONITORING)
+    emulator.pace(end_s=3600)
+    return mine
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        yield made
+
+
+def tick(project: Project, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    """What one tick of the sensor asks for."""
+    definitions = project.load()
+    repository = definitions.get_repository_def()
+    sensor = repository.get_sensor_def("deferred_results")
+    context = dg.build_sensor_context(
+        instance=instance, repository_def=repository, resources=dict(definitions.resources or {})
+    )
+    found = sensor.evaluate_tick(context)
+    return list(found.run_requests or [])
+
+
+def asked(project: Project, instance: dg.DagsterInstance) -> dg.RunRequest:
+    """The one run that a tick asks for, once the emulator has made the answers."""
+    until = time.monotonic() + 30
+    while not (found := tick(project, instance)):
+        assert time.monotonic() < until, "nothing was asked for"
+        time.sleep(0.2)
+    (request,) = found
+    return request
+
+
+def follow(project: Project, instance: dg.DagsterInstance, request: dg.RunRequest) -> Run:
+    """Run what the sensor asked for."""
+    tags = dict(request.tags)
+    first, last = (tags.pop(name, None) for name in RANGE)
+    assert {key.path[-1] for key in request.asset_selection or ()} == {"results", "table"}
+    assert TRANSFORM_TAG in tags
+    return project.run(
+        "results",
+        "table",
+        first=first,
+        last=last,
+        partition=request.partition_key,
+        instance=instance,
+    )
+
+
+def test_a_run_that_would_wait_ends_green_and_the_sensor_brings_the_results(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    run = deferred.run(first="2026-11-01", last="2026-11-03", instance=instance)
+    assert run.success
+    assert run.partitions("records") == ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert run.partitions("results") == run.partitions("table") == []
+    assert tick(deferred, instance) == []
+
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    assert request.tags[RANGE[0]] == "2026-11-01"
+    assert request.tags[RANGE[1]] == "2026-11-03"
+    brought = follow(deferred, instance, request)
+    assert brought.success
+    assert brought.partitions("table") == ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert deferred.query("SELECT count(*) FROM emulator.mine") == [(5,)]
+    assert tick(deferred, instance) == []
+    assert emulator.status()["creates_accepted"] == 1
+
+
+def test_one_partition_is_asked_for_as_one_partition(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    assert request.partition_key == "2026-11-02"
+    assert follow(deferred, instance, request).partitions("table") == ["2026-11-02"]
+
+
+def test_a_pipeline_without_partitions_is_asked_for_whole(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.write(YAML.replace(*DEFERRED))
+    assert deferred.run(instance=instance).partitions("results") == []
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    assert request.partition_key is None
+    assert not set(RANGE) & set(request.tags)
+    assert follow(deferred, instance, request).partitions("table") == [None]
+
+
+def test_a_run_of_a_backfill_waits(deferred: Project, emulator: Driver, instance: Any) -> None:
+    emulator.pace(end_s=0)
+    loaded = deferred.load()
+    steps = [loaded.get_assets_def(dg.AssetKey(["mine", name])) for name in ("records", "results")]
+    result = dg.materialize(
+        steps,
+        instance=instance,
+        resources=dict(loaded.resources or {}),
+        tags={RANGE[0]: "2026-11-01", RANGE[1]: "2026-11-02", "dagster/backfill": "b"},
+    )
+    assert Run(result).partitions("results") == ["2026-11-01", "2026-11-02"]
+
+
+def test_a_second_attempt_is_deferred_as_well(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    emulator.faults({"kind": "expire_lines", "attempts": 1})
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    assert follow(deferred, instance, request).partitions("results") == []
+    assert tick(deferred, instance) == []
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    assert follow(deferred, instance, request).partitions("table") == ["2026-11-02"]
+    assert emulator.status()["requests_billed"] == 2
+
+
+def test_a_run_that_failed_is_asked_for_again_after_a_pause(
+    deferred: Project,
+    emulator: Driver,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    emulator.faults({"kind": "error", "route": "results", "status": 403, "times": 1})
+    assert not follow(deferred, instance, request).success
+    assert tick(deferred, instance) == []
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2)
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return later.astimezone(tz)
+
+    monkeypatch.setattr("batch_etl.components.deferred.dt.datetime", Clock)
+    again = asked(deferred, instance)
+    monkeypatch.undo()
+    assert again.partition_key == "2026-11-02"
+    assert again.run_key is None
+
+
+def test_nothing_is_asked_for_while_a_run_of_the_transform_is_under_way(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    instance.create_run_for_job(
+        job_def=deferred.load().resolve_implicit_global_asset_job_def(),
+        tags=dict(request.tags),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    assert tick(deferred, instance) == []
+
+
+def test_the_api_is_not_asked_where_no_pipeline_is_deferred(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.write(DAILY)
+    before = emulator.status()["http_calls"]
+    assert tick(deferred, instance) == []
+    assert emulator.status()["http_calls"] == before
