@@ -8,8 +8,9 @@ The rules, in order:
 
 ``NaN``, ``Infinity``, comments, trailing commas, numbers beyond a double and half surrogates are
 not JSON. An object that names a key twice is refused, because readers differ on which one counts:
-no Python object shows it, so the compact text is compared with the value written anew, and only
-where the two differ (numbers like ``1.10``, escapes) is the text read again key by key.
+no Python object shows it, so the compact text is compared with the value written anew (once more
+with exact decimals: ``1.10``), and only where they differ (``1e5``, escapes) is the text read again
+key by key.
 
 The compact text handed on is the model's own without the white space between tokens: numbers and
 escapes stay as written (``1.10`` stays ``1.10``). Time is linear in the text, whatever its braces.
@@ -82,10 +83,19 @@ def _parsed_or_none(text: str) -> Found | None:
         return None
 
 
+def written_so(value: Any, text: str, compact: str) -> bool:
+    """Whether writing the text's value anew gives its compact form: then no key stands twice.
+
+    Where it does not, nothing is proved: numbers and letters may be written in several ways.
+    """
+    wanted = compact.encode()
+    return encode(value) == wanted or encode_exactly(decode_exactly(text)) == wanted
+
+
 def _parsed(text: str, *, extracted: bool) -> Found:
     value = decode(text)
     compact = msgspec.json.format(text, indent=-1)
-    if encode(value) != compact.encode():
+    if not written_so(value, text, compact):
         json.loads(text, object_pairs_hook=_refuse_repeated, parse_int=str)
     return Found(value, compact, extracted)
 

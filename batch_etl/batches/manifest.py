@@ -11,7 +11,7 @@ as if all were null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -111,19 +111,50 @@ class Filling:
         self.ids.append(record_id)
         self.asked.append(asked)
 
+    def fill(
+        self,
+        params: Sequence[bytes],
+        keys: Sequence[bytes],
+        partition: int,
+        rows: Sequence[int],
+        record_ids: Sequence[str],
+    ) -> Iterator[PlannedBatch]:
+        """Add questions as they are, in order; yields each batch that the next one is too much for.
+
+        Each fits a payload of its own.
+        """
+        sizes = np.array([len(one) for one in params], dtype=np.int64)
+        start = 0
+        while start < len(params):
+            end = start + self.payload.room.fitting(sizes[start:])
+            if end == start:
+                yield self.batch()
+                self.start()
+                continue
+            self.payload.extend(params[start:end], sizes[start:end])
+            self.keys += keys[start:end]
+            self.partitions += [partition] * (end - start)
+            self.rows += rows[start:end]
+            self.ids += record_ids[start:end]
+            self.asked += [AS_IT_IS] * (end - start)
+            start = end
+
     def batch(self) -> PlannedBatch:
         columns = [
             keys_array(np.array(self.keys, dtype=f"S{KEY_BYTES}")),
             pa.array(self.partitions, pa.int32()),
             pa.array(self.rows, pa.int64()),
             pa.array(self.ids, pa.string()),
-            *(
-                pa.array([getattr(one, name) for one in self.asked], MANIFEST.field(name).type)
-                for name in Asked._fields
-            ),
+            *self._asked_columns(),
         ]
         manifest = pa.Table.from_arrays(columns, schema=MANIFEST)
         return PlannedBatch(self.payload.token, self.payload, manifest)
+
+    def _asked_columns(self) -> list[pa.Array[Any]]:
+        types = [MANIFEST.field(name).type for name in Asked._fields]
+        if self.asked.count(AS_IT_IS) == len(self.asked):
+            return [pa.nulls(len(self.asked), kind) for kind in types]
+        return [pa.array([one[at] for one in self.asked], kind) for at, kind in enumerate(types)]
 
 
 def write_manifest(folder: UPath, batch: PlannedBatch) -> None:

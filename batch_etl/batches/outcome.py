@@ -20,10 +20,11 @@ JSON belongs to nobody and is counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 
 from batch_etl.batches.schema import OutputSchema
 
@@ -49,12 +50,12 @@ BILLED: frozenset[str] = frozenset({"Succeeded", "Invalid", "Truncated", "Refuse
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
 
-class _CacheCreation(msgspec.Struct):
+class _CacheCreation(msgspec.Struct, gc=False):
     ephemeral_5m_input_tokens: _Count | None = None
     ephemeral_1h_input_tokens: _Count | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
     cache_creation_input_tokens: _Count | None = None
@@ -62,17 +63,17 @@ class _Usage(msgspec.Struct):
     cache_creation: _CacheCreation | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
 
 
-class _StopDetails(msgspec.Struct):
+class _StopDetails(msgspec.Struct, gc=False):
     category: str | None = None
     explanation: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     content: list[_Block] | None = None
@@ -81,38 +82,42 @@ class _Message(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     type: str | None = None
     message: str | None = None
 
 
-class _ErrorEnvelope(msgspec.Struct):
+class _ErrorEnvelope(msgspec.Struct, gc=False):
     type: str | None = None
     error: _Error | None = None
     request_id: str | None = None
 
 
-class _Result(msgspec.Struct):
+class Result(msgspec.Struct, gc=False):
+    """What a line says of its request, in the API's shape."""
+
     type: str
     message: _Message | None = None
     error: _ErrorEnvelope | None = None
 
 
-class _Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
+    """A result line of the API's shape."""
+
     custom_id: str
-    result: _Result
+    result: Result
 
 
-class _LineOfUnknownShape(msgspec.Struct):
+class _LineOfUnknownShape(msgspec.Struct, gc=False):
     custom_id: str
     result: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _ResultOfUnknownShape(msgspec.Struct):
+class _ResultOfUnknownShape(msgspec.Struct, gc=False):
     type: str
 
 
-_LINE = msgspec.json.Decoder(_Line)
+_LINE = msgspec.json.Decoder(Line)
 _UNKNOWN_LINE = msgspec.json.Decoder(_LineOfUnknownShape)
 _UNKNOWN_RESULT = msgspec.json.Decoder(_ResultOfUnknownShape)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -121,8 +126,7 @@ _NO_USAGE = (None, None, None, None, None)
 _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one request, with the vendor's words kept."""
 
     kind: Kind
@@ -143,8 +147,7 @@ class Outcome:
 MISSING = Outcome("Missing", "the batch's results hold no line for this request")
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """A result line that names a request."""
 
     custom_id: str
@@ -157,21 +160,38 @@ def decode(line: bytes, schema: OutputSchema | None) -> Decoded | None:
         parsed = _LINE.decode(line)
     except _UNREADABLE:
         return _decode_unknown(line)
-    result = parsed.result
+    return Decoded(parsed.custom_id, outcome_of(parsed.result, schema))
+
+
+def decode_block(block: bytes) -> Sequence[Line] | None:
+    """All lines of a block at once; None where one is not of the API's shape, or is blank.
+
+    The block ends with a newline. JSON may hold newlines too, and a result line may not: there are
+    as many lines as newlines, or the block is not taken.
+    """
+    try:
+        parsed = _LINE.decode_lines(block)
+    except _UNREADABLE:
+        return None
+    newlines = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
+    return parsed if len(parsed) == newlines else None
+
+
+def outcome_of(result: Result, schema: OutputSchema | None) -> Outcome:
+    """What became of the request of a line of the API's shape."""
     match result.type:
         case "succeeded" if result.message is not None:
-            outcome = _answered(result.message, schema)
+            return _answered(result.message, schema)
         case "succeeded":
-            outcome = _unknown_answer()
+            return _unknown_answer()
         case "errored":
-            outcome = _errored(result.error)
+            return _errored(result.error)
         case "expired":
-            outcome = Outcome("Expired", "not processed before the batch's 24 hours were over")
+            return Outcome("Expired", "not processed before the batch's 24 hours were over")
         case "canceled":
-            outcome = Outcome("Canceled", "the batch was cancelled before this request ran")
+            return Outcome("Canceled", "the batch was cancelled before this request ran")
         case other:
-            outcome = _unknown(f"result type {other!r}")
-    return Decoded(parsed.custom_id, outcome)
+            return _unknown(f"result type {other!r}")
 
 
 def _decode_unknown(line: bytes) -> Decoded | None:
@@ -205,7 +225,8 @@ def _unknown_answer() -> Outcome:
 
 def _answered(message: _Message, schema: OutputSchema | None) -> Outcome:
     blocks = message.content or ()
-    text = "".join([block.text for block in blocks if block.type == "text" and block.text])
+    texts = [block.text for block in blocks if block.type == "text" and block.text]
+    text = texts[0] if len(texts) == 1 else "".join(texts)
     stop = message.stop_reason
     checked = schema.check_text(text) if schema is not None else None
     output = _free_text(text) if checked is None else checked.output_json

@@ -8,18 +8,23 @@ outcome, the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from batch_etl.batches.request import LINE_OVERHEAD_BYTES, entry
+from batch_etl.batches.request import LINE_OVERHEAD_BYTES, entries_from, entry
 from batch_etl.batches.task import Packing
 
 ENVELOPE_HEAD = b'{"requests":['
 ENVELOPE_TAIL = b"]}"
 _ENVELOPE_BYTES = len(ENVELOPE_HEAD) + len(ENVELOPE_TAIL)
 _BLOCK_BYTES = 2**20
+
+Sizes = npt.NDArray[np.int64]
+"""Bytes of each request's parameters."""
 
 
 @dataclass
@@ -41,6 +46,20 @@ class Room:
         self.size_bytes += self._cost(params_bytes)
         self.count += 1
 
+    def fitting(self, params_bytes: Sizes) -> int:
+        """How many more requests fit, of these sizes and in this order, each counted alone."""
+        ends = np.cumsum(params_bytes + (LINE_OVERHEAD_BYTES + 1)) - (0 if self.count else 1)
+        by_bytes = int(np.searchsorted(ends, self.limits.max_bytes - self.size_bytes, "right"))
+        return min(by_bytes, self.limits.max_requests - self.count)
+
+    def add_all(self, params_bytes: Sizes) -> None:
+        """As :meth:`add` of each."""
+        commas = len(params_bytes) - (0 if self.count else 1)
+        self.size_bytes += (
+            int(params_bytes.sum()) + len(params_bytes) * LINE_OVERHEAD_BYTES + commas
+        )
+        self.count += len(params_bytes)
+
     def _cost(self, params_bytes: int) -> int:
         return params_bytes + LINE_OVERHEAD_BYTES + (1 if self.count else 0)
 
@@ -57,7 +76,7 @@ class Payload:
     token: str
     room: Room
     _blocks: list[bytes] = field(default_factory=list[bytes])
-    _open: list[bytes] = field(default_factory=lambda: [ENVELOPE_HEAD])
+    _open: list[bytes] = field(default_factory=list[bytes])
     _open_bytes: int = 0
 
     @classmethod
@@ -70,14 +89,36 @@ class Payload:
 
     def add(self, params: bytes) -> None:
         """Append one request; its row is the number of requests before it."""
-        if self.room.count:
-            self._open.append(b",")
         self._open.append(entry(self.token, self.room.count, params))
         self._open_bytes += len(params)
         self.room.add(len(params))
+        self._close()
+
+    def extend(self, params: Sequence[bytes], sizes: Sizes) -> None:
+        """As :meth:`add` of each; ``sizes`` are theirs."""
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < len(params):
+            before = int(ends[start - 1]) if start else 0
+            full = before + _BLOCK_BYTES - self._open_bytes
+            end = min(int(np.searchsorted(ends, full)) + 1, len(params))
+            self._open += entries_from(self.token, self.room.count, params[start:end])
+            self._open_bytes += int(ends[end - 1]) - before
+            self.room.add_all(sizes[start:end])
+            self._close()
+            start = end
+
+    def _close(self) -> None:
         if self._open_bytes >= _BLOCK_BYTES:
-            self._blocks.append(b"".join(self._open))
+            self._blocks.append(self._joined())
             self._open, self._open_bytes = [], 0
+
+    def _joined(self) -> bytes:
+        """What is open, with what stands before it."""
+        if not self._open:
+            return b"" if self._blocks else ENVELOPE_HEAD
+        before = b"," if self._blocks else ENVELOPE_HEAD
+        return b",".join([before + self._open[0], *self._open[1:]])
 
     @property
     def count(self) -> int:
@@ -90,7 +131,7 @@ class Payload:
     def blocks(self) -> Iterator[bytes]:
         """The body, in order; may be iterated more than once."""
         yield from self._blocks
-        yield b"".join([*self._open, ENVELOPE_TAIL])
+        yield self._joined() + ENVELOPE_TAIL
 
 
 def params_bytes(payload: Payload) -> int:

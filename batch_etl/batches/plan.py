@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ from batch_etl.batches.request import KEY_BYTES, Rendered, Renderer, keys_array
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Transform
 from batch_etl.files import ParquetSink, read_batches
+
+_T = TypeVar("_T")
 
 PLAN = pa.schema(
     [
@@ -111,21 +113,23 @@ def plan(
                 fresh = _fresh(
                     rendered.keys, _without(problems, rendered), others, in_flight, counts
                 )
-                for at in np.flatnonzero(fresh).tolist():
-                    if not filling.payload.room.fits(len(rendered.params[at])):
-                        yield filling.batch()
-                        filling.start()
-                    filling.add(
-                        rendered.params[at],
-                        rendered.keys[at],
-                        ordinal,
-                        first_row + at,
-                        rendered.record_ids[at],
-                    )
+                places = np.flatnonzero(fresh)
+                yield from filling.fill(
+                    _at(rendered.params, places),
+                    rendered.keys[places].tolist(),
+                    ordinal,
+                    (first_row + places).tolist(),
+                    _at(rendered.record_ids, places),
+                )
                 first_row += len(rendered)
     prompts.check()
     if filling.payload.count:
         yield filling.batch()
+
+
+def _at(values: list[_T], places: npt.NDArray[np.intp]) -> list[_T]:
+    """The values at these ascending places."""
+    return values if len(places) == len(values) else [values[at] for at in places.tolist()]
 
 
 @dataclass
@@ -196,14 +200,12 @@ def _fresh(
 
 
 def _plan_rows(rendered: Rendered, problems: dict[int, str]) -> pa.RecordBatch:
-    reasons: list[str | None] = [None] * len(rendered)
     keys = rendered.keys
+    reasons: Any = pa.nulls(len(rendered), pa.string())
     if problems:
         keys = np.where(_without(problems, rendered), keys, b"")
-        for row, problem in problems.items():
-            reasons[row] = problem
-    ids = pa.array(rendered.record_ids, pa.string())
-    columns = [keys_array(keys), ids, pa.array(reasons, pa.string())]
+        reasons = pa.array([problems.get(row) for row in range(len(rendered))], pa.string())
+    columns = [keys_array(keys), pa.array(rendered.record_ids, pa.string()), reasons]
     return pa.RecordBatch.from_arrays(columns, schema=PLAN)
 
 

@@ -66,6 +66,7 @@ class Planning:
                     return blocked_s or _FIRST_WAIT_S
                 del batch, claimed
                 memory.release()
+        memory.release()  # the last payload was the pass's until it ended
         awaited = elsewhere.holders()
         self._ledger.await_batches(lease, awaited)
         if awaited:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,6 +115,15 @@ def entry(token: str, row: int, params: bytes) -> bytes:
     return b"".join((_LINE_HEAD, custom_id(token, row).encode(), _LINE_MIDDLE, params, _LINE_TAIL))
 
 
+def entries_from(token: str, first_row: int, params: Sequence[bytes]) -> list[bytes]:
+    """The entries of requests that stand one after the other; as :func:`entry` makes each."""
+    head = _LINE_HEAD + token.encode() + b"-"
+    return [
+        b"".join((head, b"%0*d" % (_ROW_DIGITS, row), _LINE_MIDDLE, one, _LINE_TAIL))
+        for row, one in enumerate(params, first_row)
+    ]
+
+
 @dataclass(frozen=True)
 class Rendered:
     """The requests of one batch of records, in the records' order."""
@@ -165,10 +174,9 @@ class Renderer:
         """Requests of these records; what cannot be rendered is among the problems."""
         ids = [str(value) for value in records.column(self._id_column).to_pylist()]
         contents, problems = self._contents(records)
-        head, tail = self._head, self._tail
-        params = [b"".join((head, content, tail)) if content else b"" for content in contents]
-        digests = b"".join([self._key(content) if content else _NO_KEY for content in contents])
-        keys = np.frombuffer(digests, dtype=f"S{KEY_BYTES}")
+        ends = [content + self._tail if content else b"" for content in contents]
+        params = [self._head + end if end else b"" for end in ends]
+        keys = np.frombuffer(b"".join(self._keys(ends)), dtype=f"S{KEY_BYTES}")
         return Rendered(params, keys, ids, problems)
 
     def asked(
@@ -206,11 +214,16 @@ class Renderer:
     def _head_of(constant: dict[str, Any]) -> bytes:
         return msgspec.json.encode(constant)[:-1] + b',"messages":[{"role":"user","content":'
 
-    def _key(self, content: bytes) -> bytes:
-        digest = self._hash.copy()
-        digest.update(content)
-        digest.update(self._tail)
-        return digest.digest()[:KEY_BYTES]
+    def _keys(self, ends: list[bytes]) -> Iterator[bytes]:
+        """The key of each request, by what comes after the head that all begin with."""
+        copied = self._hash.copy
+        for end in ends:
+            if end:
+                digest = copied()
+                digest.update(end)
+                yield digest.digest()[:KEY_BYTES]
+            else:
+                yield _NO_KEY
 
     def _contents(self, records: pa.RecordBatch) -> tuple[list[bytes], dict[int, str]]:
         """Each prompt as JSON; empty, and a problem, where there is none."""

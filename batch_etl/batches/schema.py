@@ -43,6 +43,7 @@ from batch_etl.batches.answer_text import (
     encode,
     encode_exactly,
     find_json,
+    written_so,
 )
 from batch_etl.batches.enum_casing import has_enums, recase
 from batch_etl.batches.schema_check import check_schema
@@ -145,7 +146,7 @@ class OutputSchema:
                 if encoded == text.encode():
                     return Checked(text)
                 compact = msgspec.json.format(text, indent=-1)
-                if encoded == compact.encode():
+                if written_so(value, text, compact):
                     return Checked(compact)
         except NOT_JSON:
             pass

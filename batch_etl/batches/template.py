@@ -126,4 +126,7 @@ def _joiner(
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
-    return [value if type(value) is str else str(_text(value)) for value in values]
+    return [
+        value if type(value) is str else str(value if type(value) is int else _text(value))
+        for value in values
+    ]

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from batch_etl.batches.answers import Source, Tokens, answers_path, raw_path
+from batch_etl.batches.answers import Source, Tokens, answer_rows, answers_path, raw_path
 from batch_etl.batches.collect import Collected, collect, lines
 from batch_etl.batches.errors import Interrupted
-from batch_etl.batches.request import custom_id
+from batch_etl.batches.outcome import MISSING, Outcome, decode
+from batch_etl.batches.request import custom_id, parse_custom_id
 from batch_etl.batches.schema import OutputSchema
 from batch_etl_tests.batches.engine import SENTIMENT
 
@@ -73,7 +74,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(
-    st.lists(st.binary(max_size=6).filter(lambda one: b"\n" not in one), max_size=8),
+    st.lists(st.binary(max_size=6).filter(lambda one: not {*one} & {*b"\n{"}), max_size=8),
     st.lists(st.integers(0, 200), max_size=8),
     st.booleans(),
 )
@@ -81,6 +82,14 @@ def test_lines_are_whole_wherever_the_chunks_end(parts, cuts, ended):
     data = b"\n".join(parts) + (b"\n" if ended else b"")
     expected = [part for part in parts if part and not part.isspace()]
     assert list(lines(pieces(data, cuts))) == expected
+
+
+@pytest.mark.parametrize("left", [1, 7, 100])
+def test_a_stream_that_ends_in_the_middle_of_a_line_was_cut_off(left):
+    data = line(custom_id(TOKEN, 0)) + b"\n" + line(custom_id(TOKEN, 1))
+    assert len(list(lines([data]))) == 2
+    with pytest.raises(Interrupted, match="the last line is not whole"):
+        list(lines([data[:-left]]))
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 23))
@@ -96,7 +105,7 @@ EVENTS = st.lists(
     st.one_of(
         st.integers(0, 9).map(lambda row: ("row", row)),
         st.sampled_from([("foreign", 0), ("foreign", 3), ("beyond", 10), ("beyond", 999_999)]),
-        st.sampled_from([("junk", b"{"), ("junk", b"[]"), ("junk", b"\xff"), ("junk", b"{}")]),
+        st.sampled_from([("junk", b"{]"), ("junk", b"[]"), ("junk", b"\xff"), ("junk", b"{}")]),
         st.just(("theirs", 0)),
         st.just(("blank", 0)),
     ),
@@ -177,3 +186,103 @@ def test_nothing_appears_when_the_stream_breaks_and_what_was_there_stays(tmp_pat
     assert raw(tmp_path) == data
     assert [row["row"] for row in answers(tmp_path)] == [1, 0]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_result_that_is_written_over_two_lines_is_two_unreadable_ones(tmp_path):
+    good, other = line(custom_id(TOKEN, 0)), line(custom_id(TOKEN, 1))
+    split = other.replace(b'"result"', b'\n"result"')
+    result = collected(tmp_path, [good + b"\n" + split + b"\n"], 2)
+    assert result.counts == {"Succeeded": 1, "Missing": 1, "unreadable_lines": 2}
+
+
+ANSWERED = {
+    "model": "m",
+    "id": "msg",
+    "content": [{"type": "text", "text": '{"sentiment":"positive"}'}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 2, "output_tokens": 1},
+}
+RESULTS: list[Any] = [
+    {"type": "succeeded", "message": ANSWERED},
+    {"type": "succeeded", "message": {**ANSWERED, "model": None, "id": "m\u00fc"}},
+    {"type": "succeeded", "message": {**ANSWERED, "usage": {"input_tokens": 3}}},
+    {"type": "succeeded", "message": {**ANSWERED, "usage": {"input_tokens": -3}}},
+    {"type": "succeeded", "message": {**ANSWERED, "content": [{"type": "text", "text": "no"}]}},
+    {"type": "succeeded", "message": {**ANSWERED, "stop_reason": "refusal"}},
+    {"type": "succeeded", "message": {**ANSWERED, "stop_reason": "max_tokens", "content": []}},
+    {"type": "succeeded"},
+    {"type": "succeeded", "message": "of an unknown shape"},
+    {"type": "errored", "error": {"error": {"type": "invalid_request", "message": "long"}}},
+    {"type": "errored", "error": [1]},
+    {"type": "expired"},
+    {"type": "canceled"},
+    {"type": "postponed"},
+    None,
+]
+NAMES = [
+    *[custom_id(TOKEN, row) for row in range(8)],
+    custom_id(TOKEN, 8),
+    custom_id(OTHER, 1),
+    f"{TOKEN}-00000",
+    f"{TOKEN}-0000 1",
+    f"{TOKEN}-+00001",
+    f"{TOKEN}-00000\u0661",
+    f"{TOKEN}_000001",
+]
+WRITTEN = st.builds(
+    lambda name, result, indent: json.dumps(
+        {"custom_id": name, "result": result}, indent=indent
+    ).encode(),
+    st.sampled_from(NAMES),
+    st.sampled_from(RESULTS),
+    st.sampled_from([None, None, None, 1]),
+)
+ODD = st.sampled_from([b"", b" \r", b"\x0c", b"[]", b"null", b"\xff", b'{"custom_id":1}', b'"{"'])
+
+
+def line_by_line(data: bytes, count: int) -> tuple[list[dict[str, Any]], Collected]:
+    """What the results tell, found out in the plainest way."""
+    told: dict[int, Outcome] = {}
+    plain = Collected()
+    for each in lines([data]):
+        decoded = decode(each, SCHEMA)
+        name = parse_custom_id(decoded.custom_id) if decoded is not None else None
+        if decoded is None:
+            plain.unreadable += 1
+        elif name is None or name[0] != TOKEN or name[1] >= count:
+            plain.foreign += 1
+        elif name[1] in told:
+            plain.duplicates += 1
+        else:
+            told[name[1]] = decoded.outcome
+    for row in range(count):
+        plain.missing += row not in told
+        told.setdefault(row, MISSING)
+    rows = answer_rows([*told], [*told.values()], source(count), price, plain.totals)
+    return rows.to_pylist(), plain
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.one_of(WRITTEN, WRITTEN, WRITTEN, ODD), max_size=12),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n", b"\n "]),
+    st.lists(st.integers(0, 3_000), max_size=3),
+    st.lists(st.tuples(st.integers(0, 3_000), st.sampled_from(b'{}"\n ,:\\x\xc3')), max_size=2),
+    st.booleans(),
+)
+def test_lines_that_are_decoded_together_tell_what_each_tells_alone(
+    tmp_path_factory, written, between, cuts, damages, ended
+):
+    folder = tmp_path_factory.mktemp("answers")
+    data = bytearray(between.join(written) + b"\n" * ended)
+    for place, letter in damages:
+        if data:
+            data[place % len(data)] = letter
+    try:
+        expected, plain = line_by_line(bytes(data), 8)
+    except Interrupted:
+        with pytest.raises(Interrupted):
+            collected(folder, pieces(bytes(data), cuts), 8)
+        return
+    assert collected(folder, pieces(bytes(data), cuts), 8) == plain
+    assert answers(folder) == expected

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_etl.batches.manifest import MANIFEST, Filling
 from batch_etl.batches.packing import Payload, Room, fits_alone
 from batch_etl.batches.request import custom_id, new_token, parse_custom_id
 from batch_etl.batches.task import Packing
@@ -68,6 +71,49 @@ def test_a_payload_is_closed_only_when_the_next_request_does_not_fit(params, cou
         first = json.loads(body(following))["requests"][0]
         entry_bytes = len(json.dumps(first, separators=(",", ":")).encode())
         assert full.count == count or full.size_bytes + entry_bytes + len(",") > size
+
+
+@given(
+    st.lists(st.lists(PARAMS, max_size=20), max_size=5),
+    st.integers(1, 40),
+    st.integers(1_000, 4_000),
+)
+def test_requests_that_are_packed_together_lie_as_if_packed_one_by_one(slices, count, size):
+    limits = Packing(max_requests=count, max_bytes=size)
+    own = [[one for one in some if fits_alone(len(one), limits)] for some in slices]
+    filling, filled = Filling(limits), []
+    row = 0
+    for some in own:
+        rows = list(range(row, row + len(some)))
+        ids = [f"r{each}" for each in rows]
+        filled += list(filling.fill(some, [b"k%d" % each for each in rows], 3, rows, ids))
+        row += len(some)
+    filled.append(filling.batch())
+    alone = packed([one for some in own for one in some], limits)
+    assert [batch.payload.count for batch in filled] == [one.count for one in alone]
+    for batch, one in zip(filled, alone, strict=True):
+        body_of_one = body(one).replace(one.token.encode(), batch.token.encode())
+        assert body(batch.payload) == body_of_one
+        assert batch.payload.size_bytes == one.size_bytes == len(body_of_one)
+    manifest = pa.concat_tables([batch.manifest for batch in filled])
+    assert manifest.schema == MANIFEST
+    assert manifest.column("record_row").to_pylist() == list(range(row))
+    assert manifest.column("record_id").to_pylist() == [f"r{each}" for each in range(row)]
+    assert {*manifest.column("partition").to_pylist()} <= {3}
+    keys = [b"k%d" % each for each in range(row)]
+    assert [key.rstrip(b"\0") for key in manifest.column("request_key").to_pylist()] == keys
+
+
+def test_large_requests_that_are_packed_together_lie_in_the_same_blocks():
+    params = [b'{"text":"' + b"x" * (170_000 * (i % 9)) + b'"}' for i in range(30)]
+    one, together = Payload(TOKEN, Room(Packing())), Payload(TOKEN, Room(Packing()))
+    for each in params:
+        one.add(each)
+    for start in (0, 7):
+        some = params[start : 7 if start == 0 else None]
+        together.extend(some, np.array([len(each) for each in some]))
+    assert list(together.blocks()) == list(one.blocks())
+    assert together.room == one.room
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])

@@ -404,6 +404,8 @@ def test_an_answer_is_read_and_kept_as_it_was_written(text: str, expected: Check
         ('{"label":"sa', "the answer is not JSON: "),
         ('{"label":"safe","label":"flagged"}', 'an object names the key "label" twice'),
         ('Yes: {"label":"safe","label":"safe"}', 'an object names the key "label" twice'),
+        ('{"label":"safe","score":0.50,"score":0.50}', 'an object names the key "score" twice'),
+        ('{"label":"safe","score":1,"s\\u0063ore":1.0}', 'an object names the key "score" twice'),
         (f"{BARE}\n{BARE}", "the answer holds 2 JSON values where one was asked for"),
         (f"```\n{BARE}\n```\n```\n{BARE}\n```", "the answer holds 2 JSON values"),
         ('{"label":"safe","score":NaN}', "the answer is not JSON: "),

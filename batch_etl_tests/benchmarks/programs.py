@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import compileall
+import functools
 import json
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import batch_etl
 from batch_etl_tests.benchmarks.watch import Watch
 
 
@@ -45,6 +48,7 @@ def started(program: str, order: Order) -> dict[str, Any]:
 
     Raises RuntimeError with its stderr when it fails.
     """
+    _compile()
     order.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", f"batch_etl_tests.benchmarks.{program}"]
     command += ["--records", str(order.records), "--url", order.url, "--folder", str(order.folder)]
@@ -55,6 +59,13 @@ def started(program: str, order: Order) -> dict[str, Any]:
     if done.returncode != 0:
         raise RuntimeError(f"{program} failed ({done.returncode}):\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@functools.cache
+def _compile() -> None:
+    """As installing does: else each process would compile the sources, which is no one's run."""
+    for folder in (Path(batch_etl.__file__).parent, Path(__file__).parent):
+        compileall.compile_dir(folder, quiet=2)
 
 
 class Server:
