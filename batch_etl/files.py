@@ -5,6 +5,7 @@
       transforms/<transform id>/                          plans, manifests (one folder a transform)
       answers/<endpoint>/<batch>.parquet, .jsonl.zst      outcomes by request; the raw result lines
       results/<endpoint>/<pipeline>/<partition>.parquet   what the transform hands to the load
+      reviews/<endpoint>/<pipeline>/<time>-<random>.parquet  what people decided
       ledger.db                                           transforms, batches, events
       warehouse.duckdb                                    what analysts open
       warehouse/working.duckdb                            what loads write
@@ -31,6 +32,8 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
+
+from batch_etl.effects import effect
 
 UNPARTITIONED = "all"
 """The file stem of a pipeline without partitions."""
@@ -104,13 +107,17 @@ def partition_of(stem: str) -> str | None:
 
 
 @contextmanager
-def replacing(path: UPath) -> Generator[UPath]:
-    """Yield a temporary path beside ``path``: synced and renamed on success, else removed."""
+def replacing(path: UPath, what: str = "file") -> Generator[UPath]:
+    """Yield a temporary path beside ``path``: synced and renamed on success, else removed.
+
+    ``what`` it is names the rename among the effects.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}.tmp"
     try:
         yield temporary
-        _settle(temporary, path)
+        with effect(f"{what} renamed"):
+            _settle(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -141,8 +148,9 @@ class ParquetSink:
     _MAX_HELD_BYTES = 64 * 2**20
     _BATCH_OVERHEAD_BYTES = 4096  # what a batch costs beside its rows, for tiny batches
 
-    def __init__(self, path: UPath, schema: pa.Schema) -> None:
+    def __init__(self, path: UPath, schema: pa.Schema, what: str = "file") -> None:
         self.path = path
+        self._what = what
         self.schema = schema
         self.rows = 0
         self._held: list[pa.RecordBatch] = []
@@ -150,7 +158,7 @@ class ParquetSink:
         self._held_bytes = 0
 
     def __enter__(self) -> Self:
-        self._replacing = replacing(self.path)
+        self._replacing = replacing(self.path, self._what)
         self._writer = pq.ParquetWriter(
             str(self._replacing.__enter__()), self.schema, compression="zstd", compression_level=1
         )

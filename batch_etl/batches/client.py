@@ -55,6 +55,7 @@ from batch_etl.batches.wire import (
     Reachability,
     TokenCount,
 )
+from batch_etl.effects import effect
 from batch_etl.errors import ConfigError
 
 __all__ = [
@@ -182,8 +183,9 @@ class Client:
         upload = Upload(payload)
         request = self._request("POST", content=upload, betas=betas, timeout=self._timeout)
         try:
-            response = self._exchange(request, http=self._http_create)
-            batch = self._decoded(MessageBatch, response)
+            with effect("create called"):
+                response = self._exchange(request, http=self._http_create)
+                batch = self._decoded(MessageBatch, response)
         except ApiError as error:
             if error.definite:
                 raise
@@ -240,14 +242,16 @@ class Client:
     def cancel(self, batch_id: str) -> MessageBatch:
         """Ask for cancellation: the batch is ``canceling``, and later ``ended`` with results."""
         request = self._request("POST", wire.batch_path(batch_id, "/cancel"))
-        return self._read(MessageBatch, request)[0]
+        with effect("cancel called"):
+            return self._read(MessageBatch, request)[0]
 
     def delete(self, batch_id: str) -> DeletedBatch:
         """Delete an ended batch and its results at the vendor.
 
         :class:`NotFound` may mean that an earlier call deleted it and its reply was lost.
         """
-        return self._read(DeletedBatch, self._request("DELETE", wire.batch_path(batch_id)))[0]
+        with effect("delete called"):
+            return self._read(DeletedBatch, self._request("DELETE", wire.batch_path(batch_id)))[0]
 
     @contextmanager
     def results(self, batch_id: str, *, not_found_for_s: float = 0.0) -> Generator[Iterator[bytes]]:
@@ -263,7 +267,8 @@ class Client:
             accept="application/binary",
             timeout=self._timeout,
         )
-        response = self._repeated(lambda: self._exchange(request, stream=True), not_found_for_s)
+        with effect("results opened"):
+            response = self._repeated(lambda: self._exchange(request, stream=True), not_found_for_s)
         try:
             yield self._chunks(response)
         finally:

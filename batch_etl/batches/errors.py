@@ -131,9 +131,10 @@ class CreateUndecided(BatchEtlError):
         self.token = token
         super().__init__(
             f"the create call of batch {token} ({requests:,} requests) was never answered;"
-            f" {candidate} may be that batch, but its results are no longer kept at the API, so"
-            f" it cannot be told. Decide: `batch-etl resolve {token} --buy-again` sends the"
-            " requests (perhaps for the second time), `--give-up` sends their records to review."
+            f" {candidate} may be that batch, but its results are no longer kept at the API or"
+            f" hold no line, so it cannot be told. Decide: `batch-etl resolve {token} --buy-again`"
+            " sends the requests (perhaps for the second time), `--give-up` sends their records to"
+            " review."
         )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from upath import UPath
 
 from batch_etl.batches.errors import PayloadBroken
+from batch_etl.effects import effect
 
 PIECE_BYTES = 2**20
 """A body goes out in pieces of at most this size: measured to be fast and to hold nothing."""
@@ -74,7 +75,8 @@ class Upload:
             held = piece
         if seen_bytes != self.size_bytes:
             raise PayloadBroken(self.size_bytes, seen_bytes)
-        yield self._handed(held)
+        with effect("create's body sent"):
+            yield self._handed(held)
 
     def let_go(self) -> None:
         """Forget the payload: httpx's objects refer to each other and would keep it for long."""

@@ -9,7 +9,8 @@ result line begins with the custom_id, hence with the batch's own random token. 
     unproven     a candidate still in progress: wait for it, nothing is sent meanwhile
                  (or whose results cannot be read just now)
     none         after a grace period (a list may lag): it was never created, send it again
-    archived     the only candidates left have no results any more: a person has to decide
+    archived     the only candidates left have no results any more, or results without any line: a
+                 person has to decide
 
 A batch of the same size that somebody else made in the same seconds is never adopted: it fails the
 proof.
@@ -35,6 +36,9 @@ _RECENT_404_S = 30.0
 
 _LONGEST_CREATE = dt.timedelta(hours=24)
 """No create call takes longer: a batch made later is another's."""
+
+_READS = 3
+"""Of results that hold no line."""
 
 _SKEW = dt.timedelta(seconds=5)
 """The intent's time is whole seconds of the server's ``Date``; created_at may round otherwise."""
@@ -67,10 +71,12 @@ def find_created(
         if candidate.archived_at is not None:
             archived = candidate
             continue
-        proof = _is_of(client, candidate, row.id)
-        if proof:
+        proof = _proof(client, candidate, row.id)
+        if proof == "ours":
             return Finding("found", candidate)
-        unproven |= proof is None
+        if proof == "no line":
+            archived = candidate
+        unproven |= proof == "later"
     if archived is not None and not unproven:
         return Finding("archived", archived)
     age_s = (_server_now(client) - intent).total_seconds()
@@ -90,20 +96,35 @@ def _candidates(
             yield batch
 
 
-def _is_of(client: Client, batch: MessageBatch, token: str) -> bool | None:
-    """Whether the first line that names a request carries our token; None if it cannot be told."""
+def _proof(
+    client: Client, batch: MessageBatch, token: str
+) -> Literal["ours", "theirs", "later", "no line"]:
+    """Whose the first line is that names a request; ``later``, where it cannot be told now.
+
+    An ended batch has a line for each request, so results without one were cut off on their way:
+    they are read again, and if they stay so, nothing is proven by them.
+    """
     if not batch.ended:
-        return None
+        return "later"
     try:
-        with client.results(batch.id, not_found_for_s=_RECENT_404_S) as chunks:
-            for line in lines(chunks):
-                decoded = decode(line, None)
-                if decoded is not None:
-                    name = parse_custom_id(decoded.custom_id)
-                    return name is not None and name[0] == token
+        names = (_first_name(client, batch) for _ in range(_READS))
+        name = next((name for name in names if name is not None), None)
     except (NotFound, Interrupted, TimedOut):
-        return None
-    return None  # no line at all: an ended batch has one for each request, so it was cut off
+        return "later"
+    if name is None:
+        return "no line"
+    return "ours" if name == token else "theirs"
+
+
+def _first_name(client: Client, batch: MessageBatch) -> str | None:
+    """The token of the first line that names a request; "" where that is no name of ours."""
+    with client.results(batch.id, not_found_for_s=_RECENT_404_S) as chunks:
+        for line in lines(chunks):
+            decoded = decode(line, None)
+            if decoded is not None:
+                name = parse_custom_id(decoded.custom_id)
+                return name[0] if name is not None else ""
+    return None
 
 
 def _server_now(client: Client) -> dt.datetime:

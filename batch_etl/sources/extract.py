@@ -70,7 +70,9 @@ def extract(
     with ExitStack() as placing:
         for wanted in _grouped(slices):
             keys = [None] if wanted is None else [piece.key for piece in wanted]
-            temporary = {key: placing.enter_context(replacing(destination(key))) for key in keys}
+            temporary = {
+                key: placing.enter_context(replacing(destination(key), "records")) for key in keys
+            }
             schemas = _write(source, wanted, temporary)
             for key in keys:
                 schema = schemas[key]

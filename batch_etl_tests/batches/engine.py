@@ -7,6 +7,7 @@ just before or just after that change is committed.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.process
 import os
@@ -15,7 +16,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +85,9 @@ class Site:
     grace_s: float = 0.0
     lease_s: float = 30.0
     pipeline: str = "reviews"
+    ledger_url: str | None = None
+    """Where the ledger is; None: in the home, on SQLite."""
+    key: str = field(default=KEY, repr=False)
     _opened: list[Any] = field(default_factory=list[Any])
 
     @property
@@ -96,6 +100,7 @@ class Site:
         *,
         pipeline: str | None = None,
         keys: Sequence[str | None] = (None,),
+        delete_collected: bool = False,
         **changes: Any,
     ) -> Transform:
         """A transform over ``records`` (a dict: by partition), written first unless None."""
@@ -107,18 +112,19 @@ class Site:
         elif records is not None:
             write_records(self.home.records(name, None), records)
         parts = tuple(Partition(key, self.home.records(name, key)) for key in keys)
-        return Transform(name, task(**changes), "id", parts)
+        return Transform(name, task(**changes), "id", parts, delete_collected=delete_collected)
 
     def ledger(self, kind: Callable[..., Ledger] = Ledger, **options: Any) -> Ledger:
         self.root.mkdir(parents=True, exist_ok=True)
-        ledger = kind(f"sqlite:///{self.home.ledger}", lease_s=self.lease_s, **options)
+        url = self.ledger_url or f"sqlite:///{self.home.ledger}"
+        ledger = kind(url, lease_s=self.lease_s, **options)
         self._opened.append(ledger)
         return ledger
 
     def client(self, **options: Any) -> Client:
         client = Client(
             self.url,
-            api_key=KEY,
+            api_key=self.key,
             allow_emulator=True,
             sleep=lambda s: time.sleep(min(s, 0.01)),
             **options,
@@ -159,6 +165,13 @@ class Site:
         received, billed, twice = (status[name] for name in names)
         return received, billed, twice
 
+    def received(self, batch_id: str) -> list[dict[str, Any]]:
+        """The lines of a batch, each with its custom_id and params, as they came."""
+        with httpx.Client(verify=_NO_TLS, trust_env=False, timeout=60.0) as http:
+            reply = http.get(f"{self.url}/_emulator/batches/{batch_id}/received")
+        _, *lines = reply.raise_for_status().text.splitlines()
+        return [json.loads(line) for line in lines]
+
     def faults(self, *faults: dict[str, Any]) -> None:
         self._control("PUT", "faults", {"faults": list(faults)})
 
@@ -173,6 +186,10 @@ class Site:
         with httpx.Client(verify=_NO_TLS, trust_env=False, timeout=60.0) as http:
             reply = http.request(method, f"{self.url}/_emulator/{name}", json=body)
         return reply.raise_for_status().json()
+
+    def again(self, **changes: Any) -> Site:
+        """The same home before the same server, with nothing open: for another process."""
+        return replace(self, _opened=[], **changes)
 
     def close(self) -> None:
         while self._opened:
@@ -226,20 +243,17 @@ class MortalLedger(Ledger):
         make = super().move_transform
         self._change(lambda: make(*place, **values))
 
-    def add_batch(self, *place: Any, **values: Any) -> None:
+    def add_batch(self, *place: Any, **values: Any) -> list[str]:
         make = super().add_batch
-        self._change(lambda: make(*place, **values))
+        return self._change(lambda: make(*place, **values))
 
     def move_batch(self, *place: Any, **values: Any) -> None:
         make = super().move_batch
         self._change(lambda: make(*place, **values))
 
 
-def run_in_process(
-    root: Path, url: str, lease_s: float, changes: dict[str, Any], death: dict[str, Any] | None
-) -> None:
+def run_in_process(own: Site, changes: dict[str, Any], death: dict[str, Any] | None) -> None:
     """The child's work: run the transform over the records that are there, unless killed."""
-    own = Site(root, url, lease_s=lease_s)
     ledger = own.ledger(MortalLedger, **death) if death else own.ledger()
     own.run(own.transform(None, **changes), own.runner(ledger))
     own.close()
@@ -254,9 +268,16 @@ def child(
     place: Site, death: dict[str, Any] | None = None, **changes: Any
 ) -> Iterator[multiprocessing.process.BaseProcess]:
     """A process that runs ``place``'s transform; it is dead at the end of the ``with``."""
-    process = _FORKS.Process(
-        target=run_in_process, args=(place.root, place.url, place.lease_s, changes, death)
-    )
+    with in_process(run_in_process, place.again(), changes, death) as process:
+        yield process
+
+
+@contextmanager
+def in_process(
+    work: Callable[..., None], *arguments: object
+) -> Iterator[multiprocessing.process.BaseProcess]:
+    """A process that does ``work``; it is dead at the end of the ``with``."""
+    process = _FORKS.Process(target=work, args=arguments)
     process.start()
     try:
         yield process

@@ -77,8 +77,11 @@ def test_a_clean_run_sends_each_record_once_and_its_costs_are_the_bill(site):
     assert summary.standard_pico_usd == 2 * summary.cost_pico_usd
     assert summary.counts == {
         "records": 200,
+        "new": 200,
+        "changed": 0,
         "sent": 200,
         "reused": 0,
+        "resumed": 0,
         "shared": 0,
         "unsendable": 0,
         "Succeeded": 200,
@@ -315,7 +318,7 @@ def test_an_answer_that_was_paid_for_is_not_bought_again(site):
     }
     site.faults(*({**fault, "match": f"item {row}[^0-9]"} for row, (_, fault) in spoilt.items()))
     for _ in range(2):
-        site.run(site.transform(rows(20)))
+        site.run(site.transform(rows(20), max_attempts=1))
     assert site.bill == (20, 20, 0)
     results = site.results()
     for row, (outcome, _) in spoilt.items():
@@ -754,11 +757,12 @@ def test_records_that_are_not_there_are_named_with_what_to_do(site):
         site.runner().open(transform)
 
 
-def test_a_record_that_cannot_be_rendered_is_named_and_the_mended_prompt_runs(site):
-    records = [{"id": f"r{i}", "text": "x", "n": i} for i in range(3, -1, -1)]
+def test_a_prompt_that_no_record_can_fill_is_an_error_and_the_mended_one_runs(site):
+    records = [{"id": f"r{i}", "text": "x", "n": 0} for i in range(4)]
     with pytest.raises(RenderError, match="record 'r0'"):
         site.run(site.transform(records, prompt="{{ text }} {{ 6 / n }}"))
-    site.run(site.transform(None, prompt="{{ text }} {{ n }}"))
+    assert site.bill == (0, 0, 0)
+    site.run(site.transform(None, prompt="{{ text }} {{ id }}"))
     answered(site, 4)
     assert site.bill == (4, 4, 0)
 

@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch_etl.batches.ledger import Ledger
-from batch_etl.emulator.server import running
-from batch_etl.emulator.settings import Pace
 from batch_etl_tests.batches import engine
-from batch_etl_tests.batches.engine import MortalLedger, Site, rows
+from batch_etl_tests.batches.engine import Site, child, rows
 from batch_etl_tests.batches.postgres import Server
 
 PACKED: dict[str, Any] = {"packing": {"max_requests": 15}}
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([engine.__name__, __name__])
-
-
-@dataclass
-class PostgresSite(Site):
-    """A home whose ledger is elsewhere."""
-
-    ledger_url: str = ""
-
-    def ledger(self, kind: Callable[..., Ledger] = Ledger, **options: Any) -> Ledger:
-        self.root.mkdir(parents=True, exist_ok=True)
-        ledger = kind(self.ledger_url, lease_s=self.lease_s, **options)
-        self._opened.append(ledger)
-        return ledger
-
 
 @pytest.fixture
-def site(tmp_path: Path, postgres: Server) -> Iterator[PostgresSite]:
-    pace = Pace(end_s=0.0, cancel_s=0.0, retry_after_s=0.01)
-    with running(tmp_path / "emulator", pace=pace) as url:
-        opened = PostgresSite(tmp_path / "home", url, ledger_url=postgres.new_database())
-        try:
-            yield opened
-        finally:
-            opened.close()
-            assert not opened.home.ledger.exists()
-
-
-def run(root: Path, url: str, ledger_url: str, lease_s: float, death: dict[str, Any]) -> None:
-    """The child's work."""
-    own = PostgresSite(root, url, lease_s=lease_s, ledger_url=ledger_url)
-    ledger = own.ledger(MortalLedger, **death) if death else own.ledger()
-    own.run(own.transform(None, **PACKED), own.runner(ledger))
-    own.close()
-
-
-@contextmanager
-def child(site: PostgresSite, **death: Any) -> Iterator[Any]:
-    """A process that runs the transform over the records that are there, unless killed."""
-    arguments = (site.root, site.url, site.ledger_url, site.lease_s, death)
-    process = _FORKS.Process(target=run, args=arguments)
-    process.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.join(30)
-        process.close()
+def site(tmp_path: Path, postgres: Server) -> Iterator[Site]:
+    with engine.site(tmp_path, ledger_url=postgres.new_database()) as opened:
+        yield opened
+        assert not opened.home.ledger.exists()
 
 
 def answered(site: Site, count: int) -> None:
@@ -118,7 +69,7 @@ def test_a_create_whose_reply_was_lost_is_paid_once(site, fault):
 )
 def test_a_run_killed_around_its_create_is_paid_once(site, at, when):
     transform = site.transform(rows(40, texts=30), **PACKED)
-    with child(site, at=at, when=when) as process:
+    with child(site, {"at": at, "when": when}, **PACKED) as process:
         process.join(60)
         assert process.exitcode == -9
     site.run(transform)
@@ -129,7 +80,7 @@ def test_a_run_killed_around_its_create_is_paid_once(site, at, when):
 
 def test_two_processes_at_once_pay_once(site):
     transform = site.transform(rows(60), **PACKED)
-    with child(site) as first, child(site) as second:
+    with child(site, **PACKED) as first, child(site, **PACKED) as second:
         first.join(60)
         second.join(60)
         assert (first.exitcode, second.exitcode) == (0, 0)

@@ -49,6 +49,15 @@ REFUSED = [
     ({"packing": {"max_bytes": 10**9}}, ["task.packing.max_bytes: "]),
     ({"packing": {"max_request": 5}}, ["task.packing: unknown key 'max_request'",
                                        "did you mean 'max_requests'"]),
+    ({"retry": {"invalid": "mend"}}, ["task.retry.invalid: ", "'repair', 'again' or 'review'"]),
+    ({"retry": {"refuse": "review"}}, ["task.retry: unknown key 'refuse'", "'refused'"]),
+    ({"retry": {"max_tokens_factor": 1}}, ["task.retry.max_tokens_factor: ", "greater than 1"]),
+    ({"retry": {"max_tokens_limit": 99}}, ["retry.max_tokens_limit: 99 is below max_tokens (100)"]),
+    ({"retry": {"refused": "stronger_model"}}, ["task.retry: ", "stronger_models must name one"]),
+    ({"retry": {"stronger_models": ["claude-sonnet-4-6", "claude-opus-55"]}},
+     ["task: retry.stronger_models.1: ", "claude-opus-55", "did you mean 'claude-opus-5-5'"]),
+    ({"retry": {"stronger_models": ["claude-opus-5"]}, "params": {"temperature": 0.5}},
+     ["retry.stronger_models.0: claude-opus-5 refuses temperature"]),
 ]  # fmt: skip
 
 
@@ -79,6 +88,13 @@ def test_a_task_that_is_no_mapping_is_refused(values):
 def test_an_unknown_model_is_sent_where_that_is_asked_for():
     own = task(claude_model="claude-next-9", allow_unknown_model=True)
     assert own.constant_params["model"] == "claude-next-9"
+
+
+def test_an_unknown_model_may_stand_in_the_ladder_where_that_is_asked_for():
+    ladder = {"stronger_models": ["claude-next-9"]}
+    assert task(retry=ladder, allow_unknown_model=True).retry.stronger_models == ("claude-next-9",)
+    with pytest.raises(ConfigError, match="claude-next-9"):
+        task(retry=ladder)
 
 
 def test_an_unknown_model_does_not_open_the_door_to_other_faults():
@@ -129,6 +145,8 @@ CHANGES_NOTHING: list[dict[str, Any]] = [
     {"packing": {"max_requests": 10}},
     {"packing": {"max_bytes": 5_000}},
     {"max_attempts": 7},
+    {"retry": {"invalid": "again", "truncated": "review", "max_tokens_limit": 5_000}},
+    {"retry": {"refused": "stronger_model", "stronger_models": ["claude-opus-5"]}},
     {"allow_unknown_model": True},
     {"params": {}},
     {"betas": []},
