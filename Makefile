@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo dev test faults bench bench-million bench-docs bench-check bench-memory check format clean
+.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,12 @@ faults: $(STAMP) ## the table of faults, filled by running them
 
 bench-memory: $(STAMP) ## peak memory of whole runs of 100,000 and 200,000 records
 	$(BIN)/python -m batch_etl_tests.benchmarks.memory 100000 200000
+
+kill-matrix: $(STAMP) ## a run killed at every point, first and later attempts, both databases
+	$(BIN)/python -m batch_etl_tests.faults.kill_matrix
+
+soak: $(STAMP) ## two hundred scenarios of seeded chaos
+	$(BIN)/python -m batch_etl_tests.faults.soak --seeds 200
 
 bench: $(STAMP) ## the floor, the engine and the usual way at 10,000 and 100,000 records
 	$(BIN)/python -m batch_etl_tests.benchmarks.suite 10000 100000
