@@ -53,7 +53,7 @@ def test_a_move_is_allowed_exactly_when_the_table_has_it(moves, statuses, start,
 
 
 def test_a_refused_move_says_what_may_follow():
-    with pytest.raises(LedgerError, match="after submitting comes dropped, planned, submitted"):
+    with pytest.raises(LedgerError, match="comes dropped, lost, planned, submitted"):
         check_move(BATCH_MOVES, "submitting", "collected")
     with pytest.raises(LedgerError, match="nothing: it is final"):
         check_move(BATCH_MOVES, "collected", "planned")
