@@ -116,16 +116,12 @@ def awaiting(exchange: Exchange, lease: Lease, row: TransformRow) -> float | Non
 
 def _tend(exchange: Exchange, transform_id: str) -> float:
     """Do what is due at the API for a transform that nobody holds; seconds to wait."""
-    lease = exchange.ledger.acquire(transform_id)
-    if lease is None:
-        return _HELD_WAIT_S
-    try:
-        with exchange.ledger.keeping(lease):
-            exchange.reconcile(lease, if_absent="planned")
-            hint_s = exchange.poll(lease, exchange.ledger.transform(transform_id))
-            _drop_abandoned(exchange, lease)
-    finally:
-        exchange.ledger.release(lease)
+    with exchange.ledger.holding(transform_id) as lease:
+        if lease is None:
+            return _HELD_WAIT_S
+        exchange.reconcile(lease, if_absent="planned")
+        hint_s = exchange.poll(lease, exchange.ledger.transform(transform_id))
+        _drop_abandoned(exchange, lease)
     return max(hint_s, 1.0)
 
 

@@ -293,6 +293,19 @@ class Ledger:
             done.set()
             thread.join()
 
+    @contextmanager
+    def holding(self, transform_id: str) -> Generator[Lease | None]:
+        """A transform's lease, renewed for as long as the body runs; None while another has it."""
+        lease = self.acquire(transform_id)
+        if lease is None:
+            yield None
+            return
+        try:
+            with self.keeping(lease):
+                yield lease
+        finally:
+            self.release(lease)
+
     def _keep(self, lease: Lease, done: threading.Event) -> None:
         while not done.wait(self._lease.total_seconds() / 4):
             try:

@@ -178,14 +178,10 @@ class Runner:
 
     def advance(self, transform_id: str, transform: Transform) -> Progress:
         """Do all that is due. Raises ``ApiError`` of a failed call; what is done stays done."""
-        lease = self._ledger.acquire(transform_id)
-        if lease is None:
-            return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
-        try:
-            with self._ledger.keeping(lease):
-                wait_s = self._advance(lease, transform)
-        finally:
-            self._ledger.release(lease)
+        with self._ledger.holding(transform_id) as lease:
+            if lease is None:
+                return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
+            wait_s = self._advance(lease, transform)
         return self._progress(transform_id, wait_s)
 
     def cancel(self, transform_id: str) -> Progress:
@@ -195,16 +191,12 @@ class Runner:
         nothing), what they had answered is collected and kept for later runs. To be called again
         until ``batches_open`` is 0; the transform is ``superseded`` then.
         """
-        lease = self._ledger.acquire(transform_id)
-        if lease is None:
-            return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
-        row = self._ledger.transform(transform_id)
-        try:
-            with self._ledger.keeping(lease):
-                is_open = row.status in ("planning", "open")
-                waits = self._end(lease, row, cancel=True) if is_open else []
-        finally:
-            self._ledger.release(lease)
+        with self._ledger.holding(transform_id) as lease:
+            if lease is None:
+                return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
+            row = self._ledger.transform(transform_id)
+            is_open = row.status in ("planning", "open")
+            waits = self._end(lease, row, cancel=True) if is_open else []
         return self._progress(transform_id, max(waits, default=0.0))
 
     def resolve(self, name: str, *, buy_again: bool) -> TransformRow:
@@ -220,16 +212,13 @@ class Runner:
         (row,) = found
         if row.status not in ("submitting", "submitted"):
             raise ConfigError(f"batch {name} needs no decision: it is {row.status}")
-        lease = self._ledger.acquire(row.transform_id)
-        if lease is None:
-            raise LeaseLost(row.transform_id)
-        try:
+        with self._ledger.holding(row.transform_id) as lease:
+            if lease is None:
+                raise LeaseLost(row.transform_id)
             transform = self._ledger.transform(row.transform_id)
             if buy_again and transform.status == "open":
                 self._ledger.move_transform(lease, "open", "planning")  # first: a kill may follow
             self._exchange.resolve(lease, row, "dropped" if buy_again else "lost")
-        finally:
-            self._ledger.release(lease)
         return transform
 
     def _advance(self, lease: Lease, transform: Transform) -> float:
@@ -303,14 +292,12 @@ class Runner:
             older = (other.created_at, other.id) < (row.created_at, row.id)
             if not older or not set(other.scope) & set(row.scope):
                 continue
-            lease = self._ledger.acquire(other.id)
-            if lease is None:
-                waits.append(_HELD_WAIT_S)
-                continue
-            try:
-                waits += self._end(lease, other, cancel=other.fingerprint != row.fingerprint)
-            finally:
-                self._ledger.release(lease)
+            with self._ledger.holding(other.id) as lease:
+                if lease is None:
+                    waits.append(_HELD_WAIT_S)
+                else:
+                    cancel = other.fingerprint != row.fingerprint
+                    waits += self._end(lease, other, cancel=cancel)
         return max(waits) if waits else None
 
     def _end(self, lease: Lease, other: TransformRow, *, cancel: bool) -> list[float]:
