@@ -29,11 +29,22 @@ _DEFS = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with your own pipelines' YAML, instead of the ready ones.",
 )
+_PARTITIONS = click.option(
+    "--partition", "partitions", multiple=True, help="A partition key; repeatable."
+)
+_ALL_PARTITIONS = click.option(
+    "--all-partitions", is_flag=True, help="All partitions that there are by now."
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 _ENDPOINT = click.option(
     "--endpoint", help="anthropic, emulator, ...: whose answers, where there are several."
 )
+
+
+def _require_one_choice(partitions: tuple[str, ...], all_partitions: bool) -> None:
+    if partitions and all_partitions:
+        raise click.UsageError("give --partition or --all-partitions, not both")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,8 +80,8 @@ def dev(home: Path | None, port: int, defs: Path | None) -> None:
 @cli.command()
 @click.argument("pipeline")
 @_HOME
-@click.option("--partition", "partitions", multiple=True, help="A partition key; repeatable.")
-@click.option("--all-partitions", is_flag=True, help="All partitions that there are by now.")
+@_PARTITIONS
+@_ALL_PARTITIONS
 @_DEFS
 @_JSON
 def run(
@@ -87,16 +98,15 @@ def run(
     """
     from batch_etl.commands.run import run as command
 
-    if partitions and all_partitions:
-        raise click.UsageError("give --partition or --all-partitions, not both")
+    _require_one_choice(partitions, all_partitions)
     command(pipeline, home, partitions, all_partitions, defs, as_json=as_json)
 
 
 @cli.command()
 @click.argument("pipeline")
 @_HOME
-@click.option("--partition", "partitions", multiple=True, help="A partition key; repeatable.")
-@click.option("--all-partitions", is_flag=True, help="All partitions that there are by now.")
+@_PARTITIONS
+@_ALL_PARTITIONS
 @_DEFS
 @_JSON
 def explain(
@@ -110,8 +120,7 @@ def explain(
     """Tell what a run of PIPELINE would send, why, and what it would cost. Sends nothing."""
     from batch_etl.commands.explain import explain as command
 
-    if partitions and all_partitions:
-        raise click.UsageError("give --partition or --all-partitions, not both")
+    _require_one_choice(partitions, all_partitions)
     command(pipeline, home, partitions, all_partitions, defs, as_json=as_json)
 
 

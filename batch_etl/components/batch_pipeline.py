@@ -31,6 +31,7 @@ from batch_etl.components.freshness import Freshness
 from batch_etl.components.partitions import Partitions
 from batch_etl.components.profiles import Profile, packed
 from batch_etl.components.schedules import Schedule
+from batch_etl.components.strict_component import StrictComponent
 from batch_etl.components.terminate import Choice
 from batch_etl.resources import (
     EndpointResource,
@@ -60,7 +61,7 @@ class Table(Strict):
     )
 
 
-class BatchPipeline(dg.Component, Strict):
+class BatchPipeline(StrictComponent):
     """One question to Claude for each record of a source, at the batch price, into DuckDB."""
 
     name: str = pydantic.Field(description="Asset group and table name.")
@@ -107,25 +108,6 @@ class BatchPipeline(dg.Component, Strict):
     tags: dict[str, str] = pydantic.Field(
         default_factory=dict, description="Tags of all three assets."
     )
-
-    @classmethod
-    def get_model_cls(cls) -> type[pydantic.BaseModel]:
-        """The YAML's shape is this class itself, so that all of it is checked with file and line.
-
-        A class that Dagster derives would also take any text for each key (a template of its own),
-        and would complain about that beside every real mistake.
-        """
-        return cls
-
-    @classmethod
-    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls,
-        attributes: pydantic.BaseModel | None,
-        context: dg.ComponentLoadContext,  # noqa: ARG003
-    ) -> Self:
-        """Dagster's, not ``Strict``'s: ``attributes`` were checked already."""
-        assert isinstance(attributes, cls)  # noqa: S101
-        return attributes
 
     @pydantic.field_validator("name")
     @classmethod

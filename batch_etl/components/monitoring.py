@@ -4,34 +4,21 @@ One block of YAML for a project, beside its pipelines'.
 """
 
 # No postponed annotations here: Dagster reads those of components as they are.
-from typing import Annotated, Self
+from typing import Annotated
 
 import dagster as dg
 import pydantic
 
 from batch_etl.components.deferred import results_sensor
-from batch_etl.strict import Strict
+from batch_etl.components.strict_component import StrictComponent
 
 
-class Monitoring(dg.Component, Strict):
+class Monitoring(StrictComponent):
     """Sensors over all pipelines: results of deferred ones, and what is worth an alert."""
 
     results_interval_s: Annotated[int, pydantic.Field(ge=5, le=3600)] = pydantic.Field(
         default=30, description="Seconds between two looks at the batches of deferred pipelines."
     )
-
-    @classmethod
-    def get_model_cls(cls) -> type[pydantic.BaseModel]:
-        return cls
-
-    @classmethod
-    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls,
-        attributes: pydantic.BaseModel | None,
-        context: dg.ComponentLoadContext,  # noqa: ARG003
-    ) -> Self:
-        """Dagster's, not ``Strict``'s: ``attributes`` were checked already, or are left out."""
-        return attributes if isinstance(attributes, cls) else cls()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         return dg.Definitions(sensors=[results_sensor(self.results_interval_s)])

@@ -23,7 +23,7 @@ from batch_etl.batches.errors import ApiError
 from batch_etl.batches.runner import Progress, Runner
 from batch_etl.batches.task import Task
 from batch_etl.batches.transform import Partition, Transform
-from batch_etl.batches.watching import Duration, expected_end, usual_duration
+from batch_etl.batches.watching import expected_end, usual_duration
 from batch_etl.components import metadata, reports
 from batch_etl.components.checks import Checks, told, untold
 from batch_etl.components.deferred import TRANSFORM_TAG, Waiting, may_defer
@@ -137,8 +137,7 @@ def transform_records(
         defer = may_defer(context, pipeline.waiting)
         with terminating(context, runner, transform_id, pipeline.on_terminate):
             for progress in _until_done(runner, transform_id, transform):
-                usual = usual_duration(runner.exchange, pipeline.name)
-                _say(context, _sentence(progress, usual))
+                _say(context, _sentence(progress) + _expected(progress, runner, pipeline.name))
                 if defer and progress.parked:
                     _say(context, "this run ends here; a sensor asks for the results later")
                     yield from untold(context)
@@ -202,7 +201,7 @@ def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iter
         time.sleep(progress.wait_s)
 
 
-def _sentence(progress: Progress, usual: Duration | None) -> str:
+def _sentence(progress: Progress) -> str:
     if progress.held_by_other:
         return "another process is advancing this transform; waiting for it"
     if progress.done:
@@ -210,14 +209,19 @@ def _sentence(progress: Progress, usual: Duration | None) -> str:
     if progress.awaits and not progress.batches_open:
         return f"waiting for {progress.awaits} batch(es) of others, which hold the same requests"
     names = ", ".join(progress.batch_ids[:3]) + (" ..." if len(progress.batch_ids) > 3 else "")
-    sentence = (
+    return (
         f"waiting for {progress.batches_open} of {progress.batches} batch(es), "
         f"{progress.requests_open:,} requests, attempt {progress.attempt}: {names}"
     )
-    if progress.submitted_at is None:
-        return sentence
+
+
+def _expected(progress: Progress, runner: Runner, pipeline: str) -> str:
+    """What history says of the end of what is waited for; the ledger is asked only then."""
+    if progress.submitted_at is None or progress.held_by_other:
+        return ""
+    usual = usual_duration(runner.exchange, pipeline)
     end = expected_end(progress.submitted_at, usual, dt.datetime.now(dt.UTC))
-    return f"{sentence}; {end}" if end else sentence
+    return f"; {end}" if end else ""
 
 
 def load_table(
