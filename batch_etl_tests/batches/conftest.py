@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from batch_etl_tests.batches import engine
+from batch_etl_tests.batches.engine import Site
 from batch_etl_tests.batches.postgres import Server, programs, running
 from batch_etl_tests.conftest import prerequisite
 
@@ -29,6 +31,19 @@ def postgres() -> Iterator[Server]:
     assert found is not None
     with running(found) as server:
         yield server
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with engine.site(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Site]:
+    """A site whose batches end only when the emulator's clock is moved."""
+    with engine.site(tmp_path, end_s=3600.0) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

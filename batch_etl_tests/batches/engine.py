@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +207,12 @@ def site(root: Path, *, end_s: float = 0.0, **options: Any) -> Iterator[Site]:
             yield opened
         finally:
             opened.close()
+
+
+def billed_usd(site: Site) -> Decimal:
+    """What the ledger says that all batches cost."""
+    pico = sum(batch.cost_pico_usd or 0 for batch in site.ledger().batches())
+    return Decimal(pico).scaleb(-12)
 
 
 def until_done(runner: Runner, identity: str, transform: Transform, steps: int = 400) -> Progress:

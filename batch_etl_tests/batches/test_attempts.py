@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,31 +21,12 @@ from batch_etl.batches.planning import Planning
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.runner import Summary
 from batch_etl_tests.batches import engine
-from batch_etl_tests.batches.engine import Site, child, in_process, rows, until_done
+from batch_etl_tests.batches.engine import Site, billed_usd, child, in_process, rows, until_done
 
 INVALID = {"kind": "invalid_lines", "how": "wrong_shape"}
 TRUNCATED = {"kind": "truncate_lines"}
 REFUSED = {"kind": "refuse_lines"}
 FAULTY = '{"unexpected":"{\\"sentiment\\":\\"positive\\"}"}'
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    """A site whose batches end only when the emulator's clock is moved."""
-    with engine.site(tmp_path, end_s=3600.0) as opened:
-        yield opened
-
-
-def billed_usd(site: Site) -> Decimal:
-    """What the ledger says that all batches cost."""
-    pico = sum(batch.cost_pico_usd or 0 for batch in site.ledger().batches())
-    return Decimal(pico).scaleb(-12)
 
 
 def shown_usd(results: Sequence[dict[str, Any]]) -> Decimal:

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from batch_etl_tests.batches.engine import Site, rows, site
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path, end_s=3600.0) as opened:
-        yield opened
+from batch_etl_tests.batches.engine import rows
 
 
 def test_what_a_cancelled_batch_had_answered_is_kept_and_the_next_run_buys_the_rest(slow):

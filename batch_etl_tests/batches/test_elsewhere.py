@@ -16,12 +16,6 @@ from batch_etl_tests.batches.engine import Site, rows, site, until_done
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path, end_s=3600.0) as opened:
-        yield opened
-
-
-@pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
         yield opened

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,17 +16,10 @@ from batch_etl.batches.packing import Payload, entries, params_bytes
 from batch_etl.batches.pricing import PriceList, PriceOverrides
 from batch_etl.batches.reservations import Written
 from batch_etl.batches.task import Packing, Task
-from batch_etl_tests.batches import engine
 from batch_etl_tests.batches.engine import Site, task
 
 TODAY = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 CACHED = [{"type": "text", "text": "Judge.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
 
 
 def request(text: str, model: str = "claude-haiku-4-5") -> bytes:

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
-import pytest
-
-from batch_etl_tests.batches import engine
 from batch_etl_tests.batches.engine import Site, rows
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
 
 
 def test_a_first_outlook_is_what_the_run_does_and_above_its_price(site: Site) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from batch_etl.batches.budget import Budget
 from batch_etl.batches.priming import FEWEST, hit_rate
 from batch_etl.errors import ConfigError
-from batch_etl_tests.batches import engine
 from batch_etl_tests.batches.engine import Site, rows, task, until_done
 
 SYSTEM = "You classify what people say about things. " * 20
@@ -20,12 +17,6 @@ CACHED: dict[str, Any] = {
     "system": [{"type": "text", "text": SYSTEM, "cache_control": {"type": "ephemeral"}}],
     "prime_cache": True,
 }
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
 
 
 def test_the_others_follow_when_the_first_has_ended(site: Site) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,22 +13,9 @@ from batch_etl.batches.payload import MemoryPayload
 from batch_etl.batches.reconcile import Finding, find_created
 from batch_etl.batches.request import new_token
 from batch_etl.batches.task import Packing
-from batch_etl_tests.batches import engine
 from batch_etl_tests.batches.engine import Site
 
 PARAMS = b'{"model":"claude-haiku-4-5","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}'
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path, end_s=3600.0) as opened:
-        yield opened
 
 
 def intent(site: Site, count: int = 3, ago_s: float = 0.0) -> BatchRow:

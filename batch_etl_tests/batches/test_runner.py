@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,30 +24,11 @@ from batch_etl.batches.runner import Runner
 from batch_etl.batches.task import Packing
 from batch_etl.errors import SourceError
 from batch_etl_tests.batches import engine
-from batch_etl_tests.batches.engine import Site, child, rows, until_done
+from batch_etl_tests.batches.engine import Site, billed_usd, child, rows, until_done
 
 EXPIRED = {"kind": "expire_lines", "fraction": 0.05, "attempts": 1}
 ERRORED = {"kind": "error_lines", "fraction": 0.05, "attempts": 1, "seed": 1}
 MISSING = {"kind": "missing_lines", "fraction": 0.02, "attempts": 1, "seed": 2}
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    """A site whose batches end only when the emulator's clock is moved."""
-    with engine.site(tmp_path, end_s=3600.0) as opened:
-        yield opened
-
-
-def billed_usd(site: Site) -> Decimal:
-    """What the ledger says that all batches cost."""
-    pico = sum(batch.cost_pico_usd or 0 for batch in site.ledger().batches())
-    return Decimal(pico).scaleb(-12)
 
 
 def answered(site: Site, count: int, key: str | None = None) -> list[dict[str, Any]]:

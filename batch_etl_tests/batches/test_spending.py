@@ -30,12 +30,6 @@ PACKED: dict[str, Any] = {"packing": {"max_requests": 15}}
 ALL = Limit("all", "day", 10**18, None)
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with engine.site(tmp_path) as opened:
-        yield opened
-
-
 def within(transform: Transform, **dollars: Any) -> Transform:
     return replace(transform, budget=Budget.load(dollars, "budget"))
 

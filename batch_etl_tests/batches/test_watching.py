@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from batch_etl.batches.watching import Duration, due, expected_end, spoken, usual_duration
-from batch_etl_tests.batches.engine import Site, rows, site
+from batch_etl_tests.batches.engine import Site, rows
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 USUAL = Duration(600.0, 1800.0, 20)
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path, end_s=3600.0) as opened:
-        yield opened
 
 
 def start(place: Site, pipeline: str, count: int = 3, start: int = 0) -> str:
