@@ -9,7 +9,7 @@ import dagster as dg
 import pydantic
 
 from batch_etl.components.cron import TimeZone
-from batch_etl.sources import PartitionSlice
+from batch_etl.sources import Cut, PartitionSlice
 from batch_etl.strict import Strict
 
 _WINDOWS: dict[str, Callable[..., dg.PartitionsDefinition[str]]] = {
@@ -32,6 +32,11 @@ class Partitions(Strict):
     )
     timezone: TimeZone = pydantic.Field(default="UTC", description="Of the windows' limits.")
     keys: list[str] | None = pydantic.Field(default=None, description="All keys (static).")
+    backfill: Literal["one_run", "run_per_partition"] = pydantic.Field(
+        default="one_run",
+        description="A backfill as one run with full batches, or as a run and batches of its own "
+        "for each partition.",
+    )
 
     @pydantic.model_validator(mode="after")
     def _has_what_its_type_needs(self) -> Self:
@@ -47,6 +52,16 @@ class Partitions(Strict):
         elif self.end is not None and self.end <= self.start:
             raise ValueError(f"`end` ({self.end}) is not after `start` ({self.start})")
         return self
+
+    @property
+    def cut(self) -> Cut:
+        """What the source must be able to tell its records apart by."""
+        return "keys" if self.type == "static" else "time"
+
+    @property
+    def backfill_policy(self) -> dg.BackfillPolicy:
+        alone = self.backfill == "run_per_partition"
+        return dg.BackfillPolicy.multi_run(1) if alone else dg.BackfillPolicy.single_run()
 
     def definition(self) -> dg.PartitionsDefinition[str]:
         if self.type == "static":

@@ -30,7 +30,7 @@ from batch_etl.sources.jsontext import JsonText
 from batch_etl.sources.listing import fill_placeholders, has_placeholder, list_files
 from batch_etl.sources.parquet import Parquet
 from batch_etl.sources.routing import Router
-from batch_etl.sources.source import OnDuplicate, PartitionSlice, Portion
+from batch_etl.sources.source import Cut, OnDuplicate, PartitionSlice, Portion
 from batch_etl.sources.streams import without_compression
 from batch_etl.strict import Strict
 
@@ -139,6 +139,19 @@ class FilesSource(Strict):
     @property
     def patterns(self) -> list[str]:
         return [self.path] if isinstance(self.path, str) else self.path
+
+    def check_partitions(self, cut: Cut | None) -> None:
+        """Raise ValueError unless the source says which record is of which partition, if any."""
+        says = self.partition_column is not None or has_placeholder(self.patterns[0])
+        if cut is None and says:
+            raise ValueError("the source is partitioned; add a `partitions` block")
+        if cut is not None and not says:
+            raise ValueError(
+                "`partitions` needs `source.partition_column`, or {partition} in `source.path`"
+            )
+
+    def anchored(self, folder: Path) -> Self:
+        return self.model_copy(update={"base_folder": folder / self.base_folder})
 
     def read(self, slices: Sequence[PartitionSlice] | None = None) -> Iterator[Portion]:
         """Stream the rows of the wanted partitions (``None``: everything, unpartitioned).

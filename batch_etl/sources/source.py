@@ -4,6 +4,9 @@ A source yields portions: runs of rows that belong to one partition, with the pl
 from, so that any later complaint can name it. Two promises make ``extract`` simple: every partition
 that was asked for yields at least one portion (of zero rows, if it has none), and all portions of
 one partition have the same schema.
+
+``SourceBlock`` is a source as a pipeline's YAML describes it: it also says whether it can be cut
+into partitions, and takes relative paths from the YAML's folder.
 """
 
 from __future__ import annotations
@@ -11,12 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
 OnDuplicate = Literal["refuse", "first", "last"]
 """What to do with records that share an id: refuse them all, or keep the first or the last read."""
+
+Cut = Literal["time", "keys"]
+"""What a pipeline's partitions are: windows of time, or keys that are matched by their text."""
 
 
 @dataclass(frozen=True)
@@ -72,4 +79,16 @@ class Source(Protocol):
 
         Raises :class:`~batch_etl.errors.SourceError`.
         """
+        ...
+
+
+class SourceBlock(Source, Protocol):
+    """A source as it is written in YAML: a strict model whose ``type`` names its kind."""
+
+    def check_partitions(self, cut: Cut | None) -> None:
+        """Raise ValueError where it cannot be read in such partitions (``None``: as a whole)."""
+        ...
+
+    def anchored(self, folder: Path) -> Self:
+        """The same source, its relative paths below ``folder``."""
         ...

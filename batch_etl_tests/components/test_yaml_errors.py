@@ -70,6 +70,12 @@ MISTAKES: dict[str, tuple[str, Changes, str, list[str]]] = {
         "attributes.source at   source:",
         ["should be an object"],
     ),
+    "an unknown type of source": (
+        YAML,
+        [("    id: note_id\n", "    id: note_id\n    type: file\n")],
+        "attributes.source at   source:",
+        ["type: 'file' is no kind of source", "did you mean 'files'?"],
+    ),
     "a text for a list": (
         YAML,
         [(TASK, "  owners: ann@example.com\n" + TASK)],
