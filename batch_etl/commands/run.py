@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_etl.commands import emulator, project
+from batch_etl.commands import emulator, project, queue
 from batch_etl.errors import BatchEtlError, ConfigError
 from batch_etl.strict import did_you_mean
 
@@ -62,7 +62,16 @@ def run(
         settings = project.settings_at(None)
         definitions = project.definitions(defs)
         with progress_to_stderr(), project.instance(settings) as instance:
-            report = run_pipeline(definitions, instance, pipeline, partitions, all_partitions)
+            drains = queue.is_queue(pipeline)
+            if drains:
+                partitions = queue.to_run(settings, instance, pipeline, partitions, all_partitions)
+                all_partitions = False
+            if drains and not partitions:
+                report = Report(pipeline)
+            else:
+                report = run_pipeline(definitions, instance, pipeline, partitions, all_partitions)
+            if drains:
+                queue.note_loaded(settings, instance, pipeline)
     click.echo(json.dumps(asdict(report)) if as_json else _sentence(report))
     if not report.success:
         for error in report.errors:
@@ -80,8 +89,9 @@ def run_pipeline(
     """Materialize the pipeline's assets, a contiguous range of partitions in one run."""
     assets = _assets(definitions, pipeline)
     report = Report(pipeline)
-    for tags in _runs(assets[0].partitions_def, pipeline, partitions, all_partitions):
-        _materialize(definitions, instance, assets, tags, report)
+    definition = assets[0].partitions_def
+    for tags in _runs(definition, pipeline, partitions, all_partitions, instance):
+        materialize(definitions, instance, assets, tags, report)
         if not report.success:
             break
     return report
@@ -107,13 +117,14 @@ def _runs(
     pipeline: str,
     partitions: Sequence[str],
     all_partitions: bool,
+    instance: dg.DagsterInstance | None = None,
 ) -> list[dict[str, str]]:
     """The tags of each run that is needed: one for each stretch of neighbouring partitions."""
     if definition is None:
         if partitions or all_partitions:
             raise ConfigError(f"pipeline {pipeline!r} has no partitions; leave the option away")
         return [{}]
-    keys = list(definition.get_partition_keys())
+    keys = list(definition.get_partition_keys(dynamic_partitions_store=instance))
     if not keys:
         raise ConfigError(f"pipeline {pipeline!r} has no partition yet")
     if not partitions and not all_partitions:
@@ -151,13 +162,14 @@ def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield start, numbers[-1]
 
 
-def _materialize(
+def materialize(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
-    assets: list[dg.AssetsDefinition],
+    assets: Sequence[dg.AssetsDefinition],
     tags: dict[str, str],
     report: Report,
-) -> None:
+) -> dg.ExecuteInProcessResult:
+    """One run of these assets in this process, added to the report."""
     import dagster as dg
 
     result = dg.materialize(
@@ -172,6 +184,7 @@ def _materialize(
     report.success = report.success and result.success
     report.errors += [_failure(event) for event in result.all_events if event.is_step_failure]
     _tally(result, report)
+    return result
 
 
 def _failure(event: dg.DagsterEvent) -> str:
@@ -186,7 +199,7 @@ def _failure(event: dg.DagsterEvent) -> str:
 
 def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:
     """Add what the materializations say of themselves."""
-    whole: dict[str, Any] = {}
+    whole: dict[str, dict[str, Any]] = {}  # by pipeline: the same on all of its partitions
     for event in result.get_asset_materialization_events():
         metadata = event.materialization.metadata
         facts: dict[str, Any] = {key: value.value for key, value in metadata.items()}
@@ -197,14 +210,14 @@ def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:
             report.answered += facts["answered"]
             report.review += facts["review"]
             report.endpoint = facts["endpoint"]
-            whole = facts
+            whole[event.asset_key.path[0] if event.asset_key else ""] = facts
         elif step == "table":
             report.table, report.warehouse = facts["dagster/table_name"], facts["dagster/uri"]
-    if whole:
-        report.sent += whole["transform/sent"]
-        report.reused += whole["transform/reused"]
-        report.batches += whole["transform/batches"]
-        cost = whole["transform/cost_usd"]
+    for facts in whole.values():
+        report.sent += facts["transform/sent"]
+        report.reused += facts["transform/reused"]
+        report.batches += facts["transform/batches"]
+        cost = facts["transform/cost_usd"]
         known = report.cost_usd is not None and isinstance(cost, float)
         report.cost_usd = report.cost_usd + cost if known else None  # type: ignore[operator]
 
@@ -212,6 +225,8 @@ def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:
 def _sentence(report: Report) -> str:
     if not report.success:
         return f"{report.pipeline}: failed"
+    if not report.run_ids:
+        return f"{report.pipeline}: nothing waits in its queue"
     return (
         f"{report.pipeline}: {report.records:,} records in {report.partitions} partition(s), "
         f"{report.answered:,} answered, {report.review:,} in review\n"

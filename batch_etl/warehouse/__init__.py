@@ -17,6 +17,7 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
     earlier      answers that a changed task replaces, kept for comparison
     decisions    what people decided on records in review: files, shown in the table
     history      the ledger's transforms and batches, as the caller hands them over
+    made         tables that are made whole each time: an evaluation's
     views        what analysts find beside the tables
     review       the records in review, counted and as text
     contents     all tables and views with their columns and comments
@@ -29,7 +30,7 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,9 +41,9 @@ from upath import UPath
 
 from batch_etl.effects import effect
 from batch_etl.errors import WarehouseError
-from batch_etl.warehouse import bookkeeping, connection, publish, views
+from batch_etl.warehouse import bookkeeping, connection, made, publish, views
 from batch_etl.warehouse.answers import Misfit
-from batch_etl.warehouse.bookkeeping import LoadedTable, loaded_tables
+from batch_etl.warehouse.bookkeeping import LoadedTable, loaded_partitions, loaded_tables
 from batch_etl.warehouse.columns import TableSpec, schema_of
 from batch_etl.warehouse.connection import Settings, WarehouseBusy
 from batch_etl.warehouse.contents import (
@@ -87,10 +88,12 @@ __all__ = [
     "dictionary",
     "export",
     "format_of",
+    "loaded_partitions",
     "loaded_tables",
     "relations",
     "schema_of",
     "standings",
+    "table_info",
 ]
 
 
@@ -174,6 +177,15 @@ class Warehouse:
             changed = sum(merge(tx, name, table) for name, table in rows.items())
             views.rebuild(tx)
         return changed
+
+    def replace_tables(self, endpoint: str, tables: Mapping[str, made.MadeTable]) -> None:
+        """Put made tables into the endpoint's schema, all in one transaction.
+
+        Raises ``WarehouseError``, with nothing written, for a name that is a pipeline's.
+        """
+        publish.restore(self.working, self.published)
+        with self._transaction(", ".join(tables)) as tx:
+            made.replace(tx, schema_of(endpoint), tables)
 
     def decide(self, table: LoadedTable, decisions: Sequence[Decision], decided_by: str) -> Path:
         """Keep what a person decided, and show it in the working table; returns the file.
