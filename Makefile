@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory check format clean
+.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory docs check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ services: ## install what tests need beyond Python packages (Debian, as root)
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; }
 
-demo: $(STAMP) ## run both sample pipelines on the emulator and show the tables
+demo: $(STAMP) ## run two of the ready pipelines on the emulator and show the tables
 	$(BIN)/batch-etl demo
 
 dev: $(STAMP) ## emulator and Dagster UI together; Ctrl-C ends both
@@ -54,6 +54,9 @@ bench-docs: $(STAMP) ## measure, and rewrite the tables and the plot of docs/per
 
 bench-check: $(STAMP) ## seconds: fails when a record costs far more than the floor
 	$(BIN)/python -m batch_etl_tests.benchmarks.regression
+
+docs: $(STAMP) ## run the demo of all pipelines, and write its answers into docs/pipelines
+	$(BIN)/python -m batch_etl_tests.pipeline_pages
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

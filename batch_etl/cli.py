@@ -56,11 +56,14 @@ def cli() -> None:
 @cli.command()
 @_HOME
 @click.option("--pipeline", "pipelines", multiple=True, help="Only this pipeline; repeatable.")
-def demo(home: Path | None, pipelines: tuple[str, ...]) -> None:
-    """Run the sample pipelines on the emulator and show what came of it. Needs no key."""
+@click.option("--all", "every", is_flag=True, help="All ready pipelines: about a minute.")
+def demo(home: Path | None, pipelines: tuple[str, ...], every: bool) -> None:
+    """Run two sample pipelines on the emulator and show what came of it. Needs no key."""
     from batch_etl.commands.demo import demo as command
 
-    command(home, pipelines)
+    if pipelines and every:
+        raise click.UsageError("give --pipeline or --all, not both")
+    command(home, pipelines, every=every)
 
 
 @cli.command()
@@ -122,6 +125,54 @@ def explain(
 
     _require_one_choice(partitions, all_partitions)
     command(pipeline, home, partitions, all_partitions, defs, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@_HOME
+@_DEFS
+@click.option(
+    "--approve", is_flag=True, help="Keep the correct answers as the known good ones, if it passes."
+)
+@_JSON
+def evaluate(name: str, home: Path | None, defs: Path | None, approve: bool, as_json: bool) -> None:
+    """Run the evaluation NAME, score its variants, and exit with 1 if a gate does not hold."""
+    from batch_etl.commands.evaluate import evaluate as command
+
+    command(name, home, defs, approve=approve, as_json=as_json)
+
+
+@cli.command()
+@click.argument("pipeline")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_HOME
+@_DEFS
+@click.option("--key", help="Names the delivery; by default its content does.")
+@_JSON
+def enqueue(
+    pipeline: str,
+    files: tuple[str, ...],
+    home: Path | None,
+    defs: Path | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Put the items of each FILE (JSON Lines, CSV, Parquet; - for stdin) into PIPELINE's queue."""
+    from batch_etl.commands.enqueue import enqueue as command
+
+    command(home, pipeline, files, defs, key, as_json=as_json)
+
+
+@cli.command()
+@click.argument("pipeline")
+@_HOME
+@click.option("--limit", default=10, show_default=True, help="How many drains, newest first.")
+@_JSON
+def queue(pipeline: str, home: Path | None, limit: int, as_json: bool) -> None:
+    """Show how many items wait for PIPELINE, since when, and its last drains."""
+    from batch_etl.commands.queue import show as command
+
+    command(home, pipeline, limit, as_json=as_json)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,17 @@ from batch_etl.commands.run import (
 if TYPE_CHECKING:
     import dagster as dg
 
+FIRST_LOOK = ("content_moderation", "feedback_analysis")
+"""What is run without ``--all``: two weeks of posts and of feedback."""
+
 _PACE = ("--pace", "1", "--retry-after-s", "1")
 
 
-def demo(home: Path | None, only: Sequence[str]) -> None:
-    """Materialize every partition of the sample pipelines and show the tables."""
+def demo(home: Path | None, only: Sequence[str], *, every: bool = False) -> None:
+    """Materialize every partition of the sample pipelines and show the tables.
+
+    ``every``: of all ready pipelines, and one line for each instead of some rows.
+    """
     settings = project.settings_at(home)
     console = Console()
     console.print(
@@ -42,12 +48,15 @@ def demo(home: Path | None, only: Sequence[str]) -> None:
     ):
         definitions = project.definitions(None)
         reports: list[Report] = []
-        for name in only or pipelines(definitions):
+        for name in only or (in_order(definitions) if every else FIRST_LOOK):
             report = run_pipeline(definitions, instance, name, (), _partitioned(definitions, name))
             raise_if_failed(report)
             reports.append(report)
-    console.print(_summary(reports))
-    _show_rows(console, settings.home, reports)
+    if every:
+        console.print(_summary_of_all(reports, _outcomes(settings.home, reports)))
+    else:
+        console.print(_summary(reports))
+        _show_rows(console, settings.home, reports)
     console.print(_where_next(settings.home, reports[0]), soft_wrap=True)
 
 
@@ -58,17 +67,65 @@ def _partitioned(definitions: dg.Definitions, name: str) -> bool:
     return asset.partitions_def is not None
 
 
+def in_order(definitions: dg.Definitions) -> list[str]:
+    """All pipelines, each after those whose tables it reads."""
+    names = pipelines(definitions)
+    keys = definitions.resolve_asset_graph().toposorted_asset_keys
+    places = {key.path[0]: place for place, key in enumerate(keys) if key.path[-1] == "table"}
+    return sorted(names, key=lambda name: places[name])
+
+
+_COUNTS = ("records", "answered", "review", "sent", "reused", "batches")
+_COUNTS_OF_ALL = ("records", "sent", "batches")
+
+
 def _summary(reports: Sequence[Report]) -> Table:
-    title = "Every record has one outcome; money is what it would have cost"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("pipeline", no_wrap=True)
-    columns = ("records", "answered", "review", "sent", "reused", "batches")
-    for column in (*columns, "dollars"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table_of("dollars", counts=_COUNTS)
     for report in reports:
-        counts = [f"{getattr(report, column):,}" for column in columns]
-        table.add_row(report.pipeline, *counts, f"${report.cost_usd or 0:.4f}")
+        table.add_row(report.pipeline, *_figures([report], _COUNTS))
     return table
+
+
+def _summary_of_all(reports: Sequence[Report], outcomes: Mapping[str, str]) -> Table:
+    """A line a pipeline, with its outcomes in the place of their sums, and a line for all."""
+    table = _table_of("dollars", counts=_COUNTS_OF_ALL)
+    table.add_column("outcomes")
+    for report in reports:
+        figures = _figures([report], _COUNTS_OF_ALL)
+        table.add_row(report.pipeline, *figures, outcomes[report.pipeline])
+    table.add_section()
+    table.add_row(f"{len(reports)} pipelines", *_figures(reports, _COUNTS_OF_ALL), "")
+    return table
+
+
+def _table_of(*more: str, counts: Sequence[str]) -> Table:
+    title = "Every record has one outcome; money is what it would have cost"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    table.add_column("pipeline", no_wrap=True)
+    for column in (*counts, *more):
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _figures(reports: Sequence[Report], columns: Sequence[str]) -> list[str]:
+    counts = [sum(getattr(report, column) for report in reports) for column in columns]
+    cost_usd = sum(report.cost_usd or 0 for report in reports)
+    return [*(f"{count:,}" for count in counts), f"${cost_usd:.4f}"]
+
+
+def _outcomes(home: Path, reports: Sequence[Report]) -> dict[str, str]:
+    """By pipeline: how many records ended how, the most frequent first."""
+    import duckdb
+
+    found: dict[str, str] = {}
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
+        for report in reports:
+            counted = connection.sql(
+                f"SELECT _outcome, count(*) FROM {report.table} GROUP BY ALL ORDER BY 2 DESC, 1"
+            )
+            parts = [f"{count:,} {outcome}" for outcome, count in counted.fetchall()]
+            found[report.pipeline] = ", ".join(parts)
+    return found
 
 
 def _show_rows(console: Console, home: Path, reports: Sequence[Report]) -> None:

@@ -9,9 +9,13 @@
 * number: a named line, else the first number in the record; for a confidence a seeded 0.50-0.99; a
   range in the description ("1 to 5") is kept to. boolean: whether the record has the words of its
   name and description.
+  A ``quote`` is cut without a mark, ``translation`` and ``markdown`` are the record itself, "at most 80
+  characters" in the description is kept to.
 * array: of enums, all values the record speaks for; of numbers, those found; of strings, keywords
-  or sentences; of objects, one. anyOf: the branch the record speaks for most; null when it speaks
-  for none. Optional: left out then.
+  or sentences; of objects that are a ``name`` and a ``value``, the record's lines ``name: value``;
+  of other objects with an enum, one for each value that a sentence speaks for, made from that
+  sentence; else one. anyOf: the branch the record speaks for most; null when it speaks for none.
+  Optional: left out then.
 """
 
 from __future__ import annotations
@@ -50,10 +54,13 @@ SUMMARY_NAMES = frozenset(
 KEYWORD_NAMES = frozenset(
     key_of(name) for name in ["keywords", "tags", "keyword", "topics", "terms", "labels"]
 )
+QUOTE_NAMES = frozenset(["quote", "quotation", "citation"])
+COPY_NAMES = frozenset(["translation", "translatedtext", "markdown"])
 CONFIDENCE_NAMES = frozenset(["confidence", "score", "probability", "certainty", "likelihood"])
 _RANGE = re.compile(
     r"(?<![\w.-])(\d+(?:\.\d+)?)\s*(?:-|–|—|to|and|\.\.)\s*(\d+(?:\.\d+)?)(?![\w.])"
 )
+_LIMIT = re.compile(r"\bat most (\d+) characters\b")
 _NAMED_NUMBER = re.compile(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?")
 _LETTERS = re.compile(r"[^\W\d_]{4,}")
 
@@ -184,22 +191,36 @@ def sentence(name: str, about: str) -> Answerer:
     key = key_of(name)
     words = frozenset(stems(words_of_name(name)) | stems(about))
     is_summary = key in SUMMARY_NAMES
+    cut = _clipping(key, about)
 
     def choose(record: Record) -> Answer:
         if said := record.fields.get(key):
-            return clip(said), 2.0
+            return cut(said), 2.0
         sentences = record.sentences
         if not sentences:
-            return clip(record.text.strip()), 0.0
+            return cut(record.text.strip()), 0.0
         if is_summary:
-            return clip(sentences[0]), 1.0
+            return cut(sentences[0]), 1.0
         wanted = words & record.heavy
         if not wanted:
-            return clip(sentences[0]), 0.0
+            return cut(sentences[0]), 0.0
         found, shared = record.sentence_about(wanted)
-        return clip(found), float(shared)
+        return cut(found), float(shared)
 
     return choose
+
+
+def _clipping(key: str, about: str) -> Callable[[str], str]:
+    """How an answer of this name is made short enough."""
+    limit = _LIMIT.search(about)
+    longest = min(LONGEST_STRING, int(limit[1])) if limit else LONGEST_STRING
+    mark = "" if key in QUOTE_NAMES else "…"
+    return lambda text: clip(text, longest, mark)
+
+
+def copied(record: Record) -> Answer:
+    """The record itself: an emulator translates nothing, and loses nothing."""
+    return record.text, 1.0
 
 
 def formatted(kind: str, name: str) -> Answerer:
@@ -262,7 +283,36 @@ def all_numbers(record: Record) -> list[Any]:
     return list(record.numbers[:5])
 
 
-def clip(text: str, longest: int = LONGEST_STRING) -> str:
+def named_values(record: Record) -> list[Any]:
+    """Its lines ``name: value``, each name once."""
+    found: dict[str, str] = {}
+    for name, value in record.lines:
+        found.setdefault(clip(name), clip(value))
+    return [{"name": name, "value": value} for name, value in found.items()]
+
+
+def one_a_value(options: list[Option], one: Answerer) -> Callable[[Record], list[Any]]:
+    """For each value that a sentence speaks for (two words at least), ``one`` of the sentence that
+    speaks for it most; in the order of the sentences.
+    """
+    ballot = Ballot(options)
+
+    def choose(record: Record) -> list[Any]:
+        best: dict[int, tuple[float, int, Record]] = {}
+        for place, sentence in enumerate(record.sentences):
+            said = Record(sentence, record.seed)
+            scores = ballot.scores(said)
+            most = max(scores)
+            value = scores.index(most)
+            if most >= 2 * RECORD_WEIGHT and most > best.get(value, (0.0,))[0]:
+                best[value] = most, place, said
+        found = sorted(best.values(), key=lambda item: item[1])
+        return [one(said)[0] for _, _, said in found]
+
+    return choose
+
+
+def clip(text: str, longest: int = LONGEST_STRING, mark: str = "…") -> str:
     if len(text) <= longest:
         return text
-    return text[: longest - 1].rsplit(" ", 1)[0] + "…"
+    return text[: max(0, longest - len(mark))].rsplit(" ", 1)[0] + mark

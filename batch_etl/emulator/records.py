@@ -1,7 +1,8 @@
 """What a prompt says: its record, told apart from its instructions as far as the text shows it.
 Pure.
 
-The record is looked for in the last user turn, in this order: the longest part between XML-like
+The record is the text of a turn's documents (``media.reading``); without any it is looked for in
+the last user turn, in this order: the longest part between XML-like
 tags (``<ticket>...</ticket>``), the longest part between fences (``` or \"\"\"), else the longest
 paragraph or, when lines of the form ``name: value`` are there, all of the turn from the first of
 them. The record's words weigh ``RECORD_WEIGHT``, the other words of that turn 1, earlier turns and
@@ -47,10 +48,10 @@ class Record:
     once, and only when it is asked.
     """
 
-    def __init__(self, turn: str, seed: int = 0) -> None:
-        """``turn``: the text of the asking turn."""
+    def __init__(self, turn: str, seed: int = 0, text: str | None = None) -> None:
+        """``turn``: the text of the asking turn. ``text``: its record, when that is known."""
         self.turn = turn
-        self.text = record_in(turn)
+        self.text = record_in(turn) if text is None else text
         self.seed = zlib.crc32(turn.encode(errors="replace"), seed & 0xFFFFFFFF)
         self._plain = plain(self.text)
         self.heavy = stems_of_plain(self._plain)
@@ -112,6 +113,11 @@ class Record:
             self._fields = _fields(self.text) if ":" in self.text or "=" in self.text else {}
         return self._fields
 
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """All lines ``name: value`` as they are written."""
+        return [(field[1].strip(), field[2].strip()) for field in _FIELD.finditer(self.text)]
+
     def pick(self, salt: str, count: int) -> int:
         """A choice that only record, seed and ``salt`` decide."""
         return 0 if count == 1 else zlib.crc32(salt.encode(), self.seed) % count
@@ -146,14 +152,21 @@ def _fields(text: str) -> dict[str, str]:
 
 def record_in(turn: str) -> str:
     """The part of the turn that is the record; the whole of it when nothing tells them apart."""
-    for parts in (_tagged, _fenced):
-        if longest := max(parts(turn), key=len, default=""):
-            return longest
+    if marked := set_off_in(turn):
+        return marked
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", turn)]
     for n, paragraph in enumerate(paragraphs[1:], 1):
         if _FIELD.search(paragraph):
             return "\n\n".join(paragraphs[n:]).strip()
     return max(paragraphs, key=len)
+
+
+def set_off_in(turn: str) -> str:
+    """The longest part between tags, or else between fences; "" when there is none."""
+    for parts in (_tagged, _fenced):
+        if longest := max(parts(turn), key=len, default=""):
+            return longest
+    return ""
 
 
 def _tagged(turn: str) -> list[str]:
@@ -189,25 +202,23 @@ def asking_turn(params: Any) -> Any:
         for turn in (messages if isinstance(messages, list) else ())
         if isinstance(turn, dict) and turn.get("role") == "user"
     ]
-    while len(turns) > 1 and _COMPLAINT.search(text_of(turns[-1])):
+    while len(turns) > 1 and complains(turns[-1]):
         turns.pop()
     return turns[-1] if turns else ""
 
 
+def complains(content: Any) -> bool:
+    """Whether a turn finds fault with the answer before it; documents complain of nothing."""
+    return _COMPLAINT.search(text_of(content)) is not None
+
+
 def text_of(content: Any) -> str:
-    """All text of a turn or a system prompt; documents of plain text count as text."""
+    """The text of a turn or a system prompt, without its documents."""
     if isinstance(content, str):
         return content
-    if not isinstance(content, list):
-        return ""
-    return "\n\n".join(text for block in content if (text := _text_of_block(block)))
-
-
-def _text_of_block(block: Any) -> str:
-    if not isinstance(block, dict):
-        return ""
-    if block.get("type") == "document":
-        source = block.get("source")
-        plain = isinstance(source, dict) and source.get("type") == "text"
-        return str(source.get("data", "")) if plain else ""  # type: ignore[union-attr]
-    return str(block.get("text", "")) if block.get("type") == "text" else ""
+    blocks = content if isinstance(content, list) else []
+    return "\n\n".join(
+        str(block["text"])
+        for block in blocks
+        if isinstance(block, dict) and block.get("type") == "text" and block.get("text")
+    )

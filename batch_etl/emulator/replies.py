@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_etl.emulator import answers
+from batch_etl.emulator.nodes import Nodes, enum_values, implied_kind
 from batch_etl.emulator.records import Record
-from batch_etl.emulator.schemas import kinds_of, resolve
+from batch_etl.emulator.schemas import kinds_of
 from batch_etl.emulator.shared import once
 from batch_etl.emulator.words import key_of, stem, stems, words_of_name
 
@@ -43,23 +44,22 @@ class _Compiler:
     """
 
     def __init__(self, root: dict[str, Any], hints: str) -> None:
-        self.root = root
+        self._nodes = Nodes(root)
         self.hints = _segments(hints)
 
     def node(self, schema: Any, name: str, about: str) -> answers.Answerer:
         if not isinstance(schema, dict):
             return answers.sentence(name, about)
-        schema = self._flat(schema)
+        schema = self._nodes.flat(schema)
         about = str(schema.get("description") or schema.get("title") or about)
         if "const" in schema:
             return answers.always(schema["const"])
         if "enum" in schema:
             return answers.one_of(self._options(schema, about), name)
         if "anyOf" in schema:
-            siblings = {key: value for key, value in schema.items() if key != "anyOf"}
-            branches = [self._joined([siblings, branch]) for branch in schema["anyOf"]]
+            branches = self._nodes.branches(schema)
             return answers.best_of([self.node(branch, name, about) for branch in branches], name)
-        kinds = kinds_of(schema) or [_implied(schema)]
+        kinds = kinds_of(schema) or [implied_kind(schema)]
         if len(kinds) == 1:
             return self._kind(kinds[0], schema, name, about)
         return answers.best_of([self._kind(kind, schema, name, about) for kind in kinds], name)
@@ -82,6 +82,8 @@ class _Compiler:
                 return answers.formatted(str(schema["format"]), name)
             case _ if "pattern" in schema:
                 return answers.patterned(str(schema["pattern"]), name)
+            case _ if key_of(name) in answers.COPY_NAMES:
+                return answers.copied
             case _:
                 return answers.sentence(name, about)
 
@@ -105,14 +107,14 @@ class _Compiler:
         return build
 
     def _array(self, schema: dict[str, Any], name: str, about: str) -> answers.Answerer:
-        items = self._flat(schema.get("items") or {})
+        items = self._nodes.flat(schema.get("items") or {})
         about = str(items.get("description") or about)
         least = int(schema.get("minItems", 0))
         if "enum" in items:
             return answers.several_of(self._options(items, about), name, least)
         one = self.node(items, name, about)
         many: Callable[[Record], list[Any]] | None = None
-        match kinds_of(items) or [_implied(items)]:
+        match kinds_of(items) or [implied_kind(items)]:
             case ["string"] if not items.keys() & {"format", "pattern", "const", "anyOf"}:
                 many = (
                     answers.keywords if key_of(name) in answers.KEYWORD_NAMES else answers.sentences
@@ -121,52 +123,37 @@ class _Compiler:
                 many = answers.whole_numbers
             case ["number"] if "const" not in items:
                 many = answers.all_numbers
+            case ["object"]:
+                many = self._several_objects(items, one)
             case _:
                 pass
         return answers.listed(one, many, least)
+
+    def _several_objects(
+        self, items: dict[str, Any], one: answers.Answerer
+    ) -> Callable[[Record], list[Any]] | None:
+        """What lists objects of this kind; None where one object is all that can be said."""
+        members = {
+            key: self._nodes.flat(child) for key, child in items.get("properties", {}).items()
+        }
+        plain = all(_is_plain_string(child) for child in members.values())
+        if set(members) == {"name", "value"} and plain:
+            return answers.named_values
+        enum = next((child for child in members.values() if "enum" in child), None)
+        if enum is None:
+            return None
+        return answers.one_a_value(self._options(enum, str(enum.get("description", ""))), one)
 
     def _options(self, schema: dict[str, Any], about: str) -> list[answers.Option]:
         """Each enum value with the stems of its name and of what is said about it."""
         segments = [*_segments(about), *self.hints]
         options: list[answers.Option] = []
-        for value in schema["enum"]:
+        for value in enum_values(schema):
             words = words_of_name(str(value))
             said = [part for part in segments if _is_about(part, str(value), words)]
             named = frozenset(stems(words)) or frozenset({stem(words)})
             options.append((value, named, frozenset(stems(" ".join(said))) - named))
-        kinds = kinds_of(schema)
-        return [option for option in options if not kinds or _has_kind(option[0], kinds)] or options
-
-    def _flat(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """The node with ``$ref`` followed and ``allOf`` merged in."""
-        if not isinstance(schema, dict):
-            return {}
-        if "$ref" in schema:
-            target = resolve(str(schema["$ref"]), self.root)
-            rest = {key: value for key, value in schema.items() if key != "$ref"}
-            return self._joined([self._flat(target or {}), rest])
-        if "allOf" in schema:
-            rest = {key: value for key, value in schema.items() if key != "allOf"}
-            return self._joined([rest, *schema["allOf"]])
-        return schema
-
-    def _joined(self, parts: list[Any]) -> dict[str, Any]:
-        joined: dict[str, Any] = {}
-        for part in parts:
-            flat = self._flat(part)
-            both = {key: joined[key] for key in ("properties", "required") if key in joined}
-            joined = {**joined, **flat}
-            if "properties" in both:
-                joined["properties"] = {**both["properties"], **flat.get("properties", {})}
-            if "required" in both:
-                joined["required"] = [*both["required"], *flat.get("required", [])]
-        return joined
-
-
-def _implied(schema: dict[str, Any]) -> str:
-    if "properties" in schema:
-        return "object"
-    return "array" if "items" in schema else "string"
+        return options
 
 
 def _segments(text: str) -> list[str]:
@@ -187,9 +174,6 @@ def _is_about(segment: str, value: str, words: str) -> bool:
     )
 
 
-def _has_kind(value: Any, kinds: list[Any]) -> bool:
-    if isinstance(value, bool):
-        return "boolean" in kinds
-    if isinstance(value, (int, float)):
-        return "number" in kinds or ("integer" in kinds and value == int(value))
-    return ("null" if value is None else "string") in kinds
+def _is_plain_string(schema: dict[str, Any]) -> bool:
+    own = schema.keys() & {"enum", "const", "format", "pattern", "anyOf"}
+    return kinds_of(schema) == ["string"] and not own
