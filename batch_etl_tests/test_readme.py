@@ -29,40 +29,49 @@ import pytest
 import yaml
 
 from batch_etl import environment, files
+from batch_etl.batches.attachments import Attachment
 from batch_etl.batches.budget import Budget
+from batch_etl.batches.label_files import LabelFile
 from batch_etl.batches.outcome import BILLED, KINDS
 from batch_etl.batches.pricing import PriceOverrides
 from batch_etl.batches.retry import Policy, Tried, next_step
 from batch_etl.batches.task import Packing, Retry, Task
+from batch_etl.batches.turns import Example
 from batch_etl.cli import cli
 from batch_etl.commands import project
+from batch_etl.commands.demo import FIRST_LOOK
 from batch_etl.commands.emulator import beside
 from batch_etl.components.batch_pipeline import BatchPipeline, Table
 from batch_etl.components.checks import Check, Checks
+from batch_etl.components.evaluation import Evaluation
 from batch_etl.components.freshness import Freshness
 from batch_etl.components.monitoring import Monitoring
 from batch_etl.components.partitions import Partitions
 from batch_etl.components.schedules import Schedule
 from batch_etl.emulator import control, faults
 from batch_etl.emulator.__main__ import parser as emulator_parser
-from batch_etl.sources import FilesSource
+from batch_etl.evaluation import Gate, Score
+from batch_etl.sources import DuckdbSource, FilesSource, ForEach, SqlSource, TableSource
 from batch_etl.warehouse import dictionary, relations
+from batch_etl_tests.ready import READY
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 BIN = Path(sys.executable).parent
-READY = sorted(
-    path.parent.name
-    for path in (ROOT / "batch_etl" / "defs").glob("*/defs.yaml")
-    if "BatchPipeline" in path.read_text("utf-8")
-)
 MODELS: dict[str, type[pydantic.BaseModel]] = {
     "BatchPipeline": BatchPipeline,
+    "Evaluation": Evaluation,
+    "scores": Score,
+    "gates": Gate,
     "Monitoring": Monitoring,
     "source": FilesSource,
     "partitions": Partitions,
     "task": Task,
+    "labels in a file": LabelFile,
+    "for_each": ForEach,
+    "attachment": Attachment,
+    "example": Example,
     "retry": Retry,
     "packing": Packing,
     "budget": Budget,
@@ -71,6 +80,11 @@ MODELS: dict[str, type[pydantic.BaseModel]] = {
     "checks": Checks,
     "every check": Check,
     "freshness": Freshness,
+}
+SOURCES: dict[str, type[pydantic.BaseModel]] = {
+    "sql": SqlSource,
+    "duckdb": DuckdbSource,
+    "table": TableSource,
 }
 
 
@@ -133,6 +147,13 @@ def code(cell: str) -> list[str]:
 
 # What is named exists -----------------------------------------------------------------------------
 
+QUERIES = [
+    block
+    for page in PAGES
+    if page.parent.name != "pipelines"  # their queries need the demo of all: test_pipeline_pages
+    for block in blocks_of(page)
+    if block.language == "sql"
+]
 SHELL = [
     pytest.param(line, id=line)
     for block in in_language("sh")
@@ -270,9 +291,17 @@ def test_the_messages_to_look_up_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("heading", MODELS)
 def test_the_keys_are_those_of_the_models(heading: str) -> None:
-    rows = table_under(ROOT / "docs" / "reference.md", f"### {heading}\n")
+    check_keys(table_under(ROOT / "docs" / "reference.md", f"### {heading}\n"), MODELS[heading])
+
+
+@pytest.mark.parametrize("heading", SOURCES)
+def test_the_keys_of_each_source_are_those_of_its_model(heading: str) -> None:
+    check_keys(table_under(ROOT / "docs" / "sources.md", f"## {heading}\n"), SOURCES[heading])
+
+
+def check_keys(rows: list[list[str]], model: type[pydantic.BaseModel]) -> None:
     told = {code(key)[0]: default for key, default, _ in rows}
-    fields = MODELS[heading].model_fields
+    fields = model.model_fields
     assert list(told) == list(fields)
     for name, field in fields.items():
         assert (told[name] == "required") == field.is_required(), name
@@ -407,14 +436,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -> P
 @pytest.mark.acceptance
 def test_the_demo_has_one_row_for_each_record(demo: Path) -> None:
     with duckdb.connect(str(demo / "data" / "warehouse.duckdb"), read_only=True) as warehouse:
-        rows = [len(warehouse.sql(f"SELECT 1 FROM emulator.{name}").fetchall()) for name in READY]
+        tables = [warehouse.sql(f"SELECT 1 FROM emulator.{name}") for name in FIRST_LOOK]
+        rows = [len(table.fetchall()) for table in tables]
     said = re.search(r"(\d+) records in two tables", README.read_text("utf-8"))
     assert said
     assert int(said[1]) == sum(rows)
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("block", in_language("sql"), ids=str)
+@pytest.mark.parametrize("block", QUERIES, ids=str)
 def test_every_query_gives_what_is_shown(block: Block, demo: Path) -> None:
     with duckdb.connect(str(demo / "data" / "warehouse.duckdb"), read_only=True) as warehouse:
         assert cells(str(warehouse.sql(block.text))) == cells(block.output or "")
@@ -435,7 +465,7 @@ def test_every_python_block_prints_what_is_shown(
 def test_the_lineage_columns_have_the_types_in_the_reference(demo: Path) -> None:
     rows = table_under(ROOT / "docs" / "reference.md", "| lineage column")
     with duckdb.connect(str(demo / "data" / "warehouse.duckdb"), read_only=True) as warehouse:
-        described = warehouse.sql(f"DESCRIBE emulator.{READY[0]}").fetchall()
+        described = warehouse.sql(f"DESCRIBE emulator.{FIRST_LOOK[0]}").fetchall()
     assert [(code(name)[0], kind) for name, kind in rows] == [
         (name, kind) for name, kind, *_ in described if name.startswith("_")
     ]

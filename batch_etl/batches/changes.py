@@ -30,6 +30,7 @@ from batch_etl.files import read_batches, row_count
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 _KEY_HEX = 32
+_NAMED_OTHERWISE = frozenset({"params", "prompt", "schema", "betas"})
 _MOST_LINES = 6
 _MOST_PATHS = 8
 _LONGEST = 100
@@ -74,7 +75,8 @@ def _flat(definition: Mapping[str, Any]) -> dict[str, Any]:
     config = dict(params.pop("output_config", None) or {})
     config.pop("format", None)
     rest = {**params, **({"output_config": config} if config else {})}
-    return {**named, **{f"params.{name}": value for name, value in rest.items()}}
+    further = {name: value for name, value in definition.items() if name not in _NAMED_OTHERWISE}
+    return {**named, **further, **{f"params.{name}": value for name, value in rest.items()}}
 
 
 def _changed(name: str, old: Any, new: Any) -> list[str]:

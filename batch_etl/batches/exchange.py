@@ -32,7 +32,7 @@ from batch_etl.batches.manifest import PlannedBatch, manifest_path, read_manifes
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
 from batch_etl.batches.reconcile import find_created
 from batch_etl.batches.repeat import LONGEST_WAIT_S
-from batch_etl.batches.schema import OutputSchema
+from batch_etl.batches.task import schema_of
 from batch_etl.batches.wire import MessageBatch
 from batch_etl.effects import effect
 from batch_etl.errors import ConfigError
@@ -288,7 +288,6 @@ class Exchange:
         """Read the results, again where the stream was cut or lines were missing."""
         manifest = read_manifest(self.home.transform(transform.id), row.id)
         source = Source.of(manifest, transform.scope)
-        schema = transform.task["schema"]
         geo = transform.task["params"].get("inference_geo")
         for tries_left in reversed(range(_DOWNLOADS)):
             try:
@@ -297,7 +296,7 @@ class Exchange:
                         self._renewing(lease, chunks),
                         token=row.id,
                         source=source,
-                        schema=OutputSchema.load(schema, "schema") if schema else None,
+                        schema=schema_of(transform.task),
                         price=self._price(row.claude_model, ended.created_at, geo),
                         folder=self.home.answers(self.endpoint.name),
                     )

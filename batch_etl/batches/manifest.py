@@ -29,7 +29,7 @@ from batch_etl.batches.request import KEY_BYTES, Renderer, keys_array, new_token
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
-from batch_etl.files import ROWS_PER_READ, replacing
+from batch_etl.files import ROWS_PER_READ, lean_options, replacing
 
 MANIFEST = pa.schema(
     [
@@ -159,7 +159,13 @@ class Filling:
 
 def write_manifest(folder: UPath, batch: PlannedBatch) -> None:
     with replacing(manifest_path(folder, batch.token), "manifest") as temporary:
-        pq.write_table(batch.manifest, str(temporary), compression="zstd")
+        pq.write_table(
+            batch.manifest,
+            str(temporary),
+            compression="zstd",
+            compression_level=1,
+            **lean_options(MANIFEST),
+        )
 
 
 def read_manifest(folder: UPath, token: str, columns: list[str] | None = None) -> pa.Table:
@@ -188,9 +194,11 @@ def render_again(
     records have changed since.
     """
     payload = Payload(token, Room(transform.task.packing))
-    found = dict(rendered_rows(transform, manifest, answers, f"batch {token} was planned"))
-    for place in range(manifest.num_rows):
-        payload.add(found.pop(place))
+    found: dict[int, bytes] = {}  # what comes before its place: the records' order is another
+    for place, params in rendered_rows(transform, manifest, answers, f"batch {token} was planned"):
+        found[place] = params
+        while payload.count in found:
+            payload.add(found.pop(payload.count))
     return PlannedBatch(token, payload, manifest)
 
 
@@ -265,8 +273,9 @@ def _of_batches(
         low, high = np.searchsorted(rows, [start, start + records.num_rows])
         if high > low:
             chosen = records.take(pa.array(rows[low:high] - start))
-            rendered = renderer.render(chosen)
-            yield from zip(
-                places[low:high].tolist(), rendered.params, rendered.keys.tolist(), strict=True
-            )
+            at = low
+            for rendered in renderer.parts(chosen):
+                mine = places[at : at + len(rendered)].tolist()
+                yield from zip(mine, rendered.params, rendered.keys.tolist(), strict=True)
+                at += len(rendered)
         start += records.num_rows

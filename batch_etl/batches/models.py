@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, cast
@@ -25,6 +25,14 @@ EMULATED_PREFIX = "emulator:"
 
 LONG_OUTPUT_BETA = "output-300k-2026-03-24"
 LONG_OUTPUT_TOKENS = 300_000
+
+MAX_IMAGE_BASE64_BYTES = 10_000_000
+"""Of one image as base64 text (section 5: 10 MB; taken as the smaller reading)."""
+
+MAX_IMAGE_SIDE_PX = 8_000
+MANY_IMAGES = 20
+MAX_SIDE_OF_MANY_PX = 2_000
+"""In a request of more than :data:`MANY_IMAGES` images (section 5)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,13 @@ class ModelFacts:
         if (self.family, self.version) in _ALWAYS_THINKING:
             accepted.discard("disabled")
         return frozenset(accepted)
+
+    @property
+    def max_images(self) -> int | None:
+        """Images in one request: 100 with a context of 200k tokens, else 600 (section 5)."""
+        if self.context_tokens is None:
+            return None
+        return 100 if self.context_tokens <= 200_000 else 600
 
     @property
     def takes_long_output(self) -> bool:
@@ -242,6 +257,12 @@ def _output_limit(facts: ModelFacts, betas: Collection[str]) -> int | None:
     return facts.max_output_tokens
 
 
+def most_images(models: Iterable[str]) -> int | None:
+    """How many images a request may have that is put to any of these models."""
+    limits = [facts.max_images for facts in map(known, models) if facts is not None]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def check_params(
     model: str,
     params: Mapping[str, Any],
@@ -294,9 +315,14 @@ def _check_shapes(params: Mapping[str, Any]) -> Iterator[str]:
     effort = _mapping(params.get("output_config")).get("effort", "low")
     if effort not in ("low", "medium", "high", "xhigh", "max"):
         yield f"output_config.effort is {effort!r}; use low, medium, high, xhigh or max"
-    strict = [tool for tool in _list(params.get("tools")) if _mapping(tool).get("strict")]
+    tools = [_mapping(tool) for tool in _list(params.get("tools"))]
+    strict = [tool for tool in tools if tool.get("strict")]
     if len(strict) > 20:
         yield f"{len(strict)} tools are strict; the API takes at most 20 a request"
+    choice = _mapping(params.get("tool_choice"))
+    named = [tool.get("name") for tool in tools]
+    if "tools" in params and choice.get("type") == "tool" and choice.get("name") not in named:
+        yield f"tool_choice names the tool {choice.get('name')!r}, which is not among the tools"
 
 
 def _check_for_model(
@@ -326,6 +352,8 @@ def _check_output(facts: ModelFacts, params: Mapping[str, Any]) -> Iterator[str]
     has_format = "format" in _mapping(params.get("output_config"))
     if has_format and not facts.takes_structured_outputs:
         yield f"{facts.id} has no structured outputs; use a model from 4.5 on"
+    if has_format and _asks_for_citations(params.get("messages")):
+        yield "output_config.format does not go with citations; leave the schema or citations out"
     messages = _list(params.get("messages"))
     if messages and _mapping(messages[-1]).get("role") == "assistant":
         if not facts.takes_prefill:
@@ -339,6 +367,13 @@ def _check_thinking(facts: ModelFacts, params: Mapping[str, Any]) -> Iterator[st
     if kind is not None and kind not in facts.thinking_types:
         accepted = " or ".join(sorted(facts.thinking_types))
         yield f"{facts.id} refuses thinking.type {kind!r}; use {accepted}, or leave thinking out"
+
+
+def _asks_for_citations(messages: Any) -> bool:
+    """Whether a document of any turn has its citations enabled (never with a format: section 5)."""
+    contents = [_mapping(turn).get("content") for turn in _list(messages)]
+    blocks = [_mapping(block) for content in contents for block in _list(content)]
+    return any(_mapping(block.get("citations")).get("enabled") for block in blocks)
 
 
 def _off_default(params: Mapping[str, Any]) -> list[str]:

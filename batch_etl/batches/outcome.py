@@ -50,22 +50,31 @@ BILLED: frozenset[str] = frozenset({"Succeeded", "Invalid", "Truncated", "Refuse
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
 
-class _CacheCreation(msgspec.Struct, gc=False):
+class CacheCreation(msgspec.Struct, gc=False):
+    """Tokens written to the cache, by how long they stay there."""
+
     ephemeral_5m_input_tokens: _Count | None = None
     ephemeral_1h_input_tokens: _Count | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
+class Usage(msgspec.Struct, gc=False):
+    """What an answer is billed by."""
+
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
     cache_creation_input_tokens: _Count | None = None
     cache_read_input_tokens: _Count | None = None
-    cache_creation: _CacheCreation | None = None
+    cache_creation: CacheCreation | None = None
 
 
-class _Block(msgspec.Struct, gc=False):
+class Block(msgspec.Struct, gc=False):
+    """A part of an answer."""
+
     type: str = ""
     text: str | None = None
+    name: str | None = None
+    """Of a tool that is called."""
+    input: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _StopDetails(msgspec.Struct, gc=False):
@@ -73,13 +82,15 @@ class _StopDetails(msgspec.Struct, gc=False):
     explanation: str | None = None
 
 
-class _Message(msgspec.Struct, gc=False):
+class Message(msgspec.Struct, gc=False):
+    """An answer, in the API's shape."""
+
     id: str | None = None
     model: str | None = None
-    content: list[_Block] | None = None
+    content: list[Block] | None = None
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class _Error(msgspec.Struct, gc=False):
@@ -97,7 +108,7 @@ class Result(msgspec.Struct, gc=False):
     """What a line says of its request, in the API's shape."""
 
     type: str
-    message: _Message | None = None
+    message: Message | None = None
     error: _ErrorEnvelope | None = None
 
 
@@ -223,13 +234,19 @@ def _unknown_answer() -> Outcome:
     )
 
 
-def _answered(message: _Message, schema: OutputSchema | None) -> Outcome:
+def _answered(message: Message, schema: OutputSchema | None) -> Outcome:
     blocks = message.content or ()
     texts = [block.text for block in blocks if block.type == "text" and block.text]
-    text = texts[0] if len(texts) == 1 else "".join(texts)
     stop = message.stop_reason
+    if (
+        schema is not None
+        and schema.tool is not None
+        and (called := _input_of(schema.tool, blocks))
+    ):
+        texts, stop = [called], None
+    text = texts[0] if len(texts) == 1 else "".join(texts)
     checked = schema.check_text(text) if schema is not None else None
-    output = _free_text(text) if checked is None else checked.output_json
+    output = free_text(text) if checked is None else checked.output_json
     kind: Kind = "Succeeded"
     reason = None
     if stop == "refusal":
@@ -251,14 +268,20 @@ def _answered(message: _Message, schema: OutputSchema | None) -> Outcome:
         reason=reason,
         output=output,
         text=text if differs else None,
-        stop_reason=stop,
+        stop_reason=message.stop_reason,
         model=message.model,
         message_id=message.id,
         tokens=_tokens(message.usage),
     )
 
 
-def _free_text(text: str) -> str | None:
+def _input_of(tool: str, blocks: Sequence[Block]) -> str | None:
+    """What the tool was called with, as JSON text; None where it was not."""
+    calls = (bytes(block.input) for block in blocks if block.name == tool)
+    return next((call.decode() for call in calls if call), None)
+
+
+def free_text(text: str) -> str | None:
     """An answer without a schema, as a JSON string; None when the model said nothing."""
     return msgspec.json.encode(text).decode() if text else None
 
@@ -275,7 +298,7 @@ def _errored(envelope: _ErrorEnvelope | None) -> Outcome:
     return Outcome("Errored", f"{kind}: {message}", error_type=kind)
 
 
-def _tokens(usage: _Usage | None) -> _Tokens:
+def _tokens(usage: Usage | None) -> _Tokens:
     if usage is None:
         return _NO_USAGE
     split = usage.cache_creation

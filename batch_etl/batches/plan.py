@@ -1,11 +1,12 @@
 """Planning: records -> requests -> payloads that nobody has paid for yet.
 
-One pass over the records, in bounded memory. Each record's request is rendered and keyed; a key
-that was answered before, is in a batch of this transform already, is being bought by another, or
-stood earlier in this pass is not sent again; nor one that another transform has asked in vain: it
-goes on with its next attempt (``attempts.py``). What is left fills payloads in the records' order.
-Beside each payload stands its manifest (row -> request_key and record), and for each partition a
-plan (record -> request_key) from which finishing later fans the answers out.
+One pass over the records, in bounded memory (requests with images are rendered a few at a time).
+Each record's request is rendered and keyed; a key that was answered before, is in a batch of this
+transform already, is being bought by another, or stood earlier in this pass is not sent again; nor
+one that another transform has asked in vain: it goes on with its next attempt (``attempts.py``).
+What is left fills payloads in the records' order. Beside each payload stands its manifest (row ->
+request_key and record), and for each partition a plan (record -> request_key) from which finishing
+later fans the answers out.
 
 A record of which no request can be made (its prompt cannot be rendered, or is too large for any
 batch) has a problem in the plan, and the others go on; where no prompt at all can be rendered, the
@@ -34,7 +35,7 @@ from batch_etl.batches.outcome import too_large
 from batch_etl.batches.packing import fits_alone
 from batch_etl.batches.request import KEY_BYTES, Rendered, Renderer, keys_array
 from batch_etl.batches.task import Packing
-from batch_etl.batches.transform import Transform
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.files import ParquetSink, read_batches
 
 _T = TypeVar("_T")
@@ -104,10 +105,9 @@ def plan(
     prompts = _Prompts()
     for ordinal, partition in enumerate(transform.partitions):
         renderer = transform.renderer(partition)
-        with ParquetSink(plan_path(folder, ordinal), PLAN, "plan") as sink:
+        with ParquetSink(plan_path(folder, ordinal), PLAN, "plan", lean=True) as sink:
             first_row = 0
-            for records in read_batches(partition.records, renderer.columns):
-                rendered = prompts.of(renderer, records)
+            for rendered in prompts.of(renderer, partition):
                 problems = _problems(rendered, transform.task.packing)
                 sink.write(_plan_rows(rendered, problems))
                 fresh = _fresh(
@@ -139,11 +139,12 @@ class _Prompts:
     rendered: int = 0
     refusal: RenderError | None = None
 
-    def of(self, renderer: Renderer, records: pa.RecordBatch) -> Rendered:
-        rendered = renderer.render(records)
-        self.rendered += len(rendered) - len(rendered.problems)
-        self.refusal = self.refusal or renderer.refusal(rendered)
-        return rendered
+    def of(self, renderer: Renderer, partition: Partition) -> Iterator[Rendered]:
+        for records in read_batches(partition.records, renderer.columns):
+            for rendered in renderer.parts(records):
+                self.rendered += len(rendered) - len(rendered.problems)
+                self.refusal = self.refusal or renderer.refusal(rendered)
+                yield rendered
 
     def check(self) -> None:
         if self.refusal is not None and not self.rendered:
@@ -156,6 +157,7 @@ def _problems(rendered: Rendered, limits: Packing) -> dict[int, str]:
         row: f"the prompt cannot be rendered: {problem}"
         for row, problem in rendered.problems.items()
     }
+    problems |= rendered.faults
     sizes = [len(params) for params in rendered.params]
     if not fits_alone(max(sizes, default=0), limits):
         for row, size in enumerate(sizes):
@@ -214,6 +216,9 @@ def _plan_rows(rendered: Rendered, problems: dict[int, str]) -> pa.RecordBatch:
 _SAMPLE = 20
 """Requests of which the tokens are counted: spread over all that would be sent."""
 
+_SAMPLE_BYTES = 32 * 2**20
+"""More of them are not held: requests with images are large."""
+
 
 @dataclass
 class Measured:
@@ -250,9 +255,13 @@ class Measured:
         if number % self._stride:
             return
         self._spread.append(params)
-        if len(self._spread) > 2 * _SAMPLE:
+        while self._is_too_much():
             self._spread = self._spread[::2]
             self._stride *= 2
+
+    def _is_too_much(self) -> bool:
+        held = len(self._spread)
+        return held > 2 * _SAMPLE or (held > 1 and sum(map(len, self._spread)) > _SAMPLE_BYTES)
 
 
 @dataclass
@@ -283,8 +292,7 @@ def measure(
     limits = transform.task.packing
     for ordinal, partition in enumerate(transform.partitions):
         renderer = transform.renderer(partition)
-        for records in read_batches(partition.records, renderer.columns):
-            rendered = prompts.of(renderer, records)
+        for rendered in prompts.of(renderer, partition):
             if observe is not None:
                 observe(ordinal, rendered)
             problems = _problems(rendered, limits)

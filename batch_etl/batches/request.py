@@ -11,7 +11,11 @@ A later attempt may ask another model, for more tokens, or with further turns:
 sends.
 
 A record whose prompt cannot be rendered (a template that divides by its null) has a problem instead
-of a request, and the others go on.
+of a request, and the others go on. So has one whose attachment or conversation cannot be sent
+(``content.py``): a fault.
+
+Requests with images are large: :meth:`Renderer.parts` renders so many records at a time as make
+``PART_BYTES``, and whoever passes over all records never holds more than that beside its payload.
 
 A ``custom_id`` is the batch's own random token and the request's row in the batch's manifest,
 ``<16 hex>-<6 digits>``: any one result line proves whose batch it is, and matching a line to its
@@ -25,6 +29,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -34,14 +39,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_etl.batches.attachments import Unfit
+from batch_etl.batches.content import QUESTION, Content
 from batch_etl.batches.errors import RenderError
 from batch_etl.batches.task import Task
+from batch_etl.batches.turns import example_turns
 from batch_etl.strict import did_you_mean
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 KEY_BYTES = 16
 """Bytes of a request_key."""
+
+PART_BYTES = 4 * 2**20
+"""Of requests with attachments, as many are rendered at a time as have so many bytes."""
 
 _TOKEN_HEX = 16
 _ROW_DIGITS = 6
@@ -57,6 +68,7 @@ LINE_OVERHEAD_BYTES = (
 )
 """Bytes of a request's entry beyond its parameters."""
 
+_HERE = Path()
 _ENCODER = msgspec.json.Encoder()
 _NO_KEY = bytes(KEY_BYTES)
 _UNREADABLE = (ArithmeticError, ValueError)
@@ -135,6 +147,8 @@ class Rendered:
     record_ids: list[str]
     problems: dict[int, str] = field(default_factory=dict[int, str])
     """By row: why the prompt of this record cannot be rendered."""
+    faults: dict[int, str] = field(default_factory=dict[int, str])
+    """By row: why an attachment or the conversation of this record cannot be sent."""
 
     def __len__(self) -> int:
         return len(self.params)
@@ -147,18 +161,32 @@ class Renderer:
     have, or the id column is not among them.
     """
 
-    def __init__(self, task: Task, id_column: str, columns: Iterable[str], where: str) -> None:
+    def __init__(
+        self,
+        task: Task,
+        id_column: str,
+        columns: Iterable[str],
+        where: str,
+        folder: Path = _HERE,
+    ) -> None:
+        """``folder`` is what the paths of attachments are relative to."""
         available = list(columns)
         self._where = where
         self._id_column = id_column
         self._require({id_column}, available, "the id column")
         self._require(task.template.fields, available, "the prompt")
+        for attachment in task.attachments:
+            self._require(attachment.columns, available, "an attachment")
+        self._require([task.conversation] if task.conversation else [], available, "conversation")
+        self._content = Content.of(task, folder)
+        self._read = task.asks_with(available)
         if task.template.uses_record:
             self._used = available
         else:
             used = [name for name in available if name in task.template.names]
             self._used = used or [id_column]  # rows are counted by a column
         self._prompts = task.template.rendering(self._used)
+        self._before = example_turns(task.examples)
         self._constant = task.constant_params
         self._head = self._head_of(self._constant)
         self._heads: dict[tuple[str | None, int | None], bytes] = {(None, None): self._head}
@@ -168,16 +196,60 @@ class Renderer:
     @property
     def columns(self) -> list[str]:
         """The columns that rendering reads: the id and what the prompt uses."""
-        return list(dict.fromkeys([self._id_column, *self._used]))
+        return list(dict.fromkeys([self._id_column, *self._used, *self._read]))
+
+    @property
+    def content(self) -> Content | None:
+        """What makes the turns; None where the prompt's text is all."""
+        return self._content
 
     def render(self, records: pa.RecordBatch) -> Rendered:
         """Requests of these records; what cannot be rendered is among the problems."""
-        ids = [str(value) for value in records.column(self._id_column).to_pylist()]
+        ids = self._ids(records)
         contents, problems = self._contents(records)
+        if self._content is None:
+            return self._rendered(contents, ids, problems)
+        turns, faults = _sorted_out(list(self._content.turns(records, contents)))
+        return self._rendered(turns, ids, problems, faults)
+
+    def parts(self, records: pa.RecordBatch, part_bytes: int = PART_BYTES) -> Iterator[Rendered]:
+        """The same in parts that follow one another, so that few large requests are held at once.
+
+        A part is over when its turns have ``part_bytes``; without attachments there is one.
+        """
+        if self._content is None:
+            yield self.render(records)
+            return
+        ids = self._ids(records)
+        prompts, problems = self._contents(records)
+        held, held_bytes, first = list[bytes | Unfit](), 0, 0
+        for row, made in enumerate(self._content.turns(records, prompts)):
+            held.append(made)
+            held_bytes += len(made) if isinstance(made, bytes) else 0
+            if held_bytes >= part_bytes or row == records.num_rows - 1:
+                own = {at - first: why for at, why in problems.items() if first <= at <= row}
+                contents, faults = _sorted_out(held)
+                held, held_bytes = [], 0
+                rendered = self._rendered(contents, ids[first : row + 1], own, faults)
+                del made, contents
+                yield rendered
+                del rendered
+                first = row + 1
+
+    def _ids(self, records: pa.RecordBatch) -> list[str]:
+        return [str(value) for value in records.column(self._id_column).to_pylist()]
+
+    def _rendered(
+        self,
+        contents: list[bytes],
+        ids: list[str],
+        problems: dict[int, str],
+        faults: dict[int, str] | None = None,
+    ) -> Rendered:
         ends = [content + self._tail if content else b"" for content in contents]
         params = [self._head + end if end else b"" for end in ends]
         keys = np.frombuffer(b"".join(self._keys(ends)), dtype=f"S{KEY_BYTES}")
-        return Rendered(params, keys, ids, problems)
+        return Rendered(params, keys, ids, problems, faults or {})
 
     def asked(
         self,
@@ -210,9 +282,11 @@ class Renderer:
             self._heads[wanted] = self._head_of({**self._constant, **given})
         return self._heads[wanted]
 
-    @staticmethod
-    def _head_of(constant: dict[str, Any]) -> bytes:
-        return msgspec.json.encode(constant)[:-1] + b',"messages":[{"role":"user","content":'
+    def _head_of(self, constant: dict[str, Any]) -> bytes:
+        """All that stands before the question, or before the record's turns."""
+        question = QUESTION if self._content is None else b""
+        head = msgspec.json.encode(constant)[:-1]
+        return b"".join((head, b',"messages":[', self._before, question))
 
     def _keys(self, ends: list[bytes]) -> Iterator[bytes]:
         """The key of each request, by what comes after the head that all begin with."""
@@ -257,6 +331,13 @@ class Renderer:
             near = did_you_mean(name, available)
             problem = f"{who} names the field {name!r}, which no record has{near}"
             raise RenderError(self._where, None, problem)
+
+
+def _sorted_out(turns: list[bytes | Unfit]) -> tuple[list[bytes], dict[int, str]]:
+    """The turns, empty where there is a fault, and the faults by row."""
+    contents = [made if isinstance(made, bytes) else b"" for made in turns]
+    faults = {row: str(made) for row, made in enumerate(turns) if isinstance(made, Unfit)}
+    return contents, faults
 
 
 def _problem(error: Exception) -> str:

@@ -60,6 +60,8 @@ class Policy:
     refused: Literal["review", "stronger_model"] = "review"
     stronger_models: tuple[str, ...] = ()
     max_tokens_factor: float = 2
+    tool_is_answer: bool = False
+    """The model answers by calling a tool."""
     limits: tuple[tuple[str, int], ...] = ()
     """The most tokens that a model may be asked for, where there is a limit."""
 
@@ -79,6 +81,7 @@ class Policy:
             refused=retry.refused,
             stronger_models=retry.stronger_models,
             max_tokens_factor=retry.max_tokens_factor,
+            tool_is_answer=task.answer_from == "tool",
             limits=tuple((model, min(both)) for model, both in limits.items() if both),
         )
 
@@ -136,7 +139,7 @@ def _after_failure(policy: Policy, last: Tried) -> Step | None:
     tokens, turns = asked_tokens, _NO_TURNS
     match last.kind:
         case "Invalid":
-            worth_it = policy.invalid != "review" and _can_be_mended(last.stop_reason)
+            worth_it = policy.invalid != "review" and _can_be_mended(policy, last.stop_reason)
             turns = "latest" if policy.invalid == "repair" else "none"
         case "Truncated":
             tokens = math.ceil(asked_tokens * policy.max_tokens_factor)
@@ -159,8 +162,10 @@ def _after_failure(policy: Policy, last: Tried) -> Step | None:
     return step if worth_it else None
 
 
-def _can_be_mended(stop_reason: str | None) -> bool:
+def _can_be_mended(policy: Policy, stop_reason: str | None) -> bool:
     """Whether there is an answer to repair: none where the message's shape was unknown."""
+    if stop_reason == "tool_use" and policy.tool_is_answer:
+        return True
     return stop_reason is not None and stop_reason not in _STOPPED_FOR_MORE
 
 

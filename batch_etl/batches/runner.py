@@ -25,7 +25,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,9 @@ from batch_etl.batches.models import check_model, warn_model
 from batch_etl.batches.outlook import Outlook, look
 from batch_etl.batches.planning import Planning
 from batch_etl.batches.retry import Policy
-from batch_etl.batches.transform import Transform
+from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import ConfigError
+from batch_etl.files import read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -399,6 +400,13 @@ def _check_model(transform: Transform) -> None:
             log.warning("pipeline %r: %s", transform.pipeline, finding)
 
 
+def _file_stamps(transform: Transform, partition: Partition) -> Iterator[str]:
+    """Of the files that a partition's records name: they are no part of its Parquet file."""
+    content = transform.renderer(partition).content
+    if content is not None and content.path_columns:
+        yield from content.stamps(read_batches(partition.records, content.path_columns))
+
+
 def _records_digest(transform: Transform) -> str:
     """Which records: each partition's key and the digest of its file."""
     digest = hashlib.sha256()
@@ -406,6 +414,8 @@ def _records_digest(transform: Transform) -> str:
         with open(str(partition.records), "rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{partition.key!r} {content}\n".encode())
+        for file_stamp in _file_stamps(transform, partition):
+            digest.update(f"{file_stamp}\n".encode())
     return digest.hexdigest()
 
 

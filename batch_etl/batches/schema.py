@@ -85,6 +85,8 @@ class OutputSchema:
     _enforced: Json
     _validator: jsonschema_rs.Validator
     _has_enums: bool
+    tool: str | None = None
+    """The tool whose input is the answer; None: the answer is the message's text."""
 
     @classmethod
     def load(cls, spec: Mapping[str, Any] | str, where: str) -> Self:

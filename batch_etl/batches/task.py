@@ -12,17 +12,23 @@ not in it: changing those buys nothing again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import jinja2
 import msgspec
 import pydantic
 
+from batch_etl.batches import label_files
+from batch_etl.batches.attachments import Attachment
 from batch_etl.batches.models import check_model, check_params
 from batch_etl.batches.schema import OutputSchema
+from batch_etl.batches.schema_place import PlaceError
 from batch_etl.batches.template import Template
+from batch_etl.batches.turns import Example
 from batch_etl.errors import ConfigError
 from batch_etl.strict import Strict, did_you_mean
 
@@ -51,6 +57,9 @@ PASSED_THROUGH = frozenset(
     }
 )
 """Messages parameters that a task may set under ``params`` (SDK 2.12 types, both API versions)."""
+
+ANSWER_TOOL = "answer"
+"""The tool whose input is the answer, where a task asks so."""
 
 _OWN_KEYS = {
     "model": "claude_model",
@@ -122,8 +131,22 @@ class Task(Strict):
     max_tokens: Annotated[int, pydantic.Field(ge=1)] = pydantic.Field(
         description="Most tokens one answer may have; also the bound for its price."
     )
-    prompt: str = pydantic.Field(
-        description="Jinja2 template of the user turn; the record's columns are its variables."
+    conversation: str | None = pydantic.Field(
+        default=None,
+        description="Column with a list of {role, content}, turns that stand before the prompt.",
+    )
+    prompt: str | None = pydantic.Field(
+        default=None,
+        validate_default=True,
+        description="Jinja2 template of the user turn; the record's columns are its variables. "
+        "Required, unless a conversation's last turn is the question.",
+    )
+    attachments: tuple[Attachment, ...] = pydantic.Field(
+        default=(),
+        description="Images and documents that stand before the prompt in the user turn.",
+    )
+    examples: tuple[Example, ...] = pydantic.Field(
+        default=(), description="Questions and answers that stand before each record's own."
     )
     system: str | list[dict[str, Any]] | None = pydantic.Field(
         default=None, description="System prompt, the same for all records: text or content blocks."
@@ -132,6 +155,11 @@ class Task(Strict):
         default=None,
         description="JSON Schema of the answer, or the dotted path of a pydantic model. "
         "Without it the answer is free text.",
+    )
+    answer_from: Literal["text", "tool"] = pydantic.Field(
+        default="text",
+        description="`tool`: the answer is the input of a tool that the model has to call, "
+        "instead of structured output; not all models take that.",
     )
     params: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Further Messages parameters, passed through as they are."
@@ -156,7 +184,11 @@ class Task(Strict):
 
     @pydantic.field_validator("prompt")
     @classmethod
-    def _prompt_parses(cls, source: str) -> str:
+    def _prompt_parses(cls, source: str | None, told: pydantic.ValidationInfo) -> str | None:
+        if source is None:
+            if told.data.get("conversation") is None:
+                raise ValueError("required, unless there is a `conversation` to answer")
+            return None
         if not source.strip():
             raise ValueError("the prompt is empty")
         try:
@@ -202,6 +234,7 @@ class Task(Strict):
         for place, model in enumerate(self.retry.stronger_models):
             where = f"retry.stronger_models.{place}"
             refused += [f"{where}: {finding}" for finding in self._refused_by(model)]
+        refused += self._unanswerable()
         limit = self.retry.max_tokens_limit
         if limit is not None and limit < self.max_tokens:
             refused.append(
@@ -217,13 +250,33 @@ class Task(Strict):
             raise ValueError("; ".join(refused))
         return self
 
+    def _unanswerable(self) -> Iterator[str]:
+        """What examples and tools cannot be, given the schema."""
+        schema = self.answer_schema
+        for number, example in enumerate(self.examples):
+            problems = schema.check_text(example.answer).problems if schema is not None else ()
+            if problems and not self._label_files:
+                yield f"examples.{number}.assistant: {'; '.join(problems)}"
+        if self.answer_from == "tool":
+            names = [tool.get("name") for tool in self.params.get("tools") or ()]
+            if schema is None:
+                yield "answer_from: a tool has an input that a schema describes; add output_schema"
+            if "tool_choice" in self.params:
+                yield "answer_from: tool sets params.tool_choice itself; remove that"
+            if ANSWER_TOOL in names:
+                yield f"answer_from: tool adds a tool {ANSWER_TOOL!r}; rename the one in params"
+
     def _refused_by(self, model: str) -> list[str]:
         """Why the API would refuse this task's parameters for a model."""
+        cites = [{"citations": {"enabled": one.citations}} for one in self.attachments]
         findings = check_params(
             model,
             {
+                "tools": [],
                 **self.params,
+                **self._answer_tool,
                 "max_tokens": self.max_tokens,
+                "messages": [{"role": "user", "content": cites}],
                 **({"output_config": self.output_config} if self.output_config else {}),
             },
             betas=self.betas,
@@ -236,34 +289,89 @@ class Task(Strict):
         """The answer's schema in its local and its API-legal form."""
         if self.output_schema is None:
             return None
-        return OutputSchema.load(self.output_schema, "output_schema")
+        spec = self.output_schema
+        if self._label_files:
+            spec = label_files.without_files(cast("dict[str, Any]", spec))
+        return OutputSchema.load(spec, "output_schema")
+
+    @cached_property
+    def _label_files(self) -> list[str]:
+        """Files that the schema's enums are still to be read from: see :meth:`anchored`."""
+        try:
+            return label_files.named_in(self.output_schema)
+        except PlaceError as fault:
+            raise ConfigError(f"output_schema: {fault}") from None
+
+    def anchored(self, folder: Path) -> Task:
+        """The task with the labels of all files that its schema names, relative to ``folder``.
+
+        A task that names files can be checked before, and not be sent. Raises ``ConfigError``.
+        """
+        if not self._label_files:
+            return self
+        try:
+            spec = label_files.with_labels(cast("dict[str, Any]", self.output_schema), folder)
+        except PlaceError as fault:
+            raise ConfigError(f"task.output_schema: {fault}") from None
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return Task.load({**given, "output_schema": spec}, "task")
 
     @cached_property
     def cache_ttl(self) -> Literal["5m", "1h"] | None:
         """The longest time to live that a ``cache_control`` asks for; None without any."""
-        found = set(_ttls([self.system, self.params]))
+        blocks = [one.user for one in self.examples]
+        controls = [{"cache_control": one.cache_control} for one in self.attachments]
+        found = set(_ttls([self.system, self.params, *blocks, *controls]))
         return None if not found else "1h" if "1h" in found else "5m"
 
     @cached_property
     def template(self) -> Template:
-        return Template(self.prompt)
+        """Of the prompt; where there is none, of nothing."""
+        return Template(self.prompt or "")
+
+    def asks_with(self, available: Sequence[str]) -> list[str]:
+        """Those of the available columns that its requests are made from."""
+        if self.template.uses_record:
+            return list(available)
+        others = [name for one in self.attachments for name in one.columns]
+        used = {*self.template.names, *others, self.conversation}
+        return [name for name in available if name in used]
 
     @cached_property
     def output_config(self) -> dict[str, Any]:
         """``output_config`` as sent: the user's own keys (effort) and the schema's format."""
         config = dict(self.params.get("output_config") or {})
-        if self.answer_schema is not None:
+        if self.answer_schema is not None and self.answer_from == "text":
             config["format"] = {"type": "json_schema", "schema": self.answer_schema.api}
         return config
 
     @cached_property
+    def _answer_tool(self) -> dict[str, Any]:
+        """``tools`` and ``tool_choice`` as sent, where the answer is a tool's input."""
+        if self.answer_from != "tool" or self.answer_schema is None:
+            return {}
+        tool = {
+            "name": ANSWER_TOOL,
+            "description": "Takes the answer.",
+            "input_schema": self.answer_schema.api,
+            "strict": True,
+        }
+        tools = [*(self.params.get("tools") or ()), tool]
+        return {"tools": tools, "tool_choice": {"type": "tool", "name": ANSWER_TOOL}}
+
+    @cached_property
     def constant_params(self) -> dict[str, Any]:
         """All parameters but ``messages``, in the order they are sent."""
+        if self._label_files:
+            raise ConfigError(
+                f"task.output_schema: {self._label_files[0]} has not been read; use "
+                "Task.anchored(folder)"
+            )
         constant: dict[str, Any] = {"model": self.claude_model, "max_tokens": self.max_tokens}
         if self.system is not None:
             constant["system"] = self.system
-        rest = {key: self.params[key] for key in sorted(self.params) if key != "output_config"}
-        constant.update(rest)
+        given = {**self.params, **self._answer_tool}
+        constant.update({key: given[key] for key in sorted(given) if key != "output_config"})
         if self.output_config:
             constant["output_config"] = self.output_config
         return constant
@@ -276,7 +384,19 @@ class Task(Strict):
             "prompt": self.prompt,
             "betas": list(self.betas),
             "schema": self.answer_schema.source if self.answer_schema else None,
+            **self._further_definition,
         }
+
+    @property
+    def _further_definition(self) -> dict[str, Any]:
+        """Keys that a task without them does not have, so that its fingerprint stays."""
+        further: dict[str, Any] = {
+            "attachments": [one.model_dump(exclude_defaults=True) for one in self.attachments],
+            "examples": [one.model_dump() for one in self.examples],
+            "conversation": self.conversation,
+            "answer_from": None if self.answer_from == "text" else self.answer_from,
+        }
+        return {name: value for name, value in further.items() if value}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -290,6 +410,15 @@ class Task(Strict):
     def version(self) -> str:
         """The fingerprint's first 12 characters: what tables show."""
         return self.fingerprint[:12]
+
+
+def schema_of(definition: Mapping[str, Any]) -> OutputSchema | None:
+    """The answer's schema of a task of which there is only its :attr:`Task.definition`."""
+    source = definition["schema"]
+    if not source:
+        return None
+    schema = OutputSchema.load(source, "schema")
+    return replace(schema, tool=ANSWER_TOOL if definition.get("answer_from") == "tool" else None)
 
 
 def _ttls(value: Any) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow.parquet as pq
 from upath import UPath
@@ -32,6 +33,8 @@ class Transform:
     delete_collected: bool = False
     """Delete each batch at the API once its results are here."""
     budget: Budget | None = None
+    folder: Path = field(default_factory=Path)
+    """What the paths of attachments are relative to."""
 
     @property
     def scope(self) -> tuple[str | None, ...]:
@@ -45,4 +48,5 @@ class Transform:
                 f"materialize {self.pipeline}/records first"
             )
         names = pq.read_schema(str(partition.records)).names
-        return Renderer(self.task, self.id_column, names, f"pipeline {self.pipeline!r}")
+        where = f"pipeline {self.pipeline!r}"
+        return Renderer(self.task, self.id_column, names, where, self.folder)

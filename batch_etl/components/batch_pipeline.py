@@ -4,8 +4,8 @@
     <name>/results   one outcome for each record, from the Message Batches API: the batch transform
     <name>/table     a typed DuckDB table, one row a record
 
-All three share one single-run backfill policy, so that a backfill of many partitions is one run
-whose requests are packed into full batches and whose waiting is one process's. ``results`` waits
+All three share one backfill policy: by default a backfill of many partitions is a single run, whose
+requests are packed into full batches and whose waiting is one process's. ``results`` waits
 in the step's own thread: Terminate is answered at once, and whatever was sent is in the ledger, so
 the next run goes on where this one was.
 
@@ -24,7 +24,7 @@ import pydantic
 
 from batch_etl.batches.budget import Budget
 from batch_etl.batches.task import Task
-from batch_etl.components import schedules, steps
+from batch_etl.components import chaining, queue, schedules, steps
 from batch_etl.components.checks import Checks, specs
 from batch_etl.components.deferred import WAITING, Waiting
 from batch_etl.components.freshness import Freshness
@@ -39,7 +39,7 @@ from batch_etl.resources import (
     StorageResource,
     WarehouseResource,
 )
-from batch_etl.sources import FilesSource
+from batch_etl.sources import AnySource, ForEach, QueueSource, TableSource
 from batch_etl.strict import Strict, did_you_mean
 from batch_etl.warehouse import TableSpec
 
@@ -65,7 +65,10 @@ class BatchPipeline(StrictComponent):
     """One question to Claude for each record of a source, at the batch price, into DuckDB."""
 
     name: str = pydantic.Field(description="Asset group and table name.")
-    source: FilesSource = pydantic.Field(description="Where the records come from.")
+    source: AnySource = pydantic.Field(description="Where the records come from.")
+    for_each: ForEach | None = pydantic.Field(
+        default=None, description="Values for each of which every record is asked about."
+    )
     task: Task = pydantic.Field(description="What is asked of each record.")
     partitions: Partitions | None = pydantic.Field(
         default=None, description="How records are cut; one partition by default."
@@ -109,6 +112,14 @@ class BatchPipeline(StrictComponent):
         default_factory=dict, description="Tags of all three assets."
     )
 
+    @classmethod
+    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext
+    ) -> Self:
+        """As checked already, with the labels of files that lie beside the YAML."""
+        loaded = super().load(attributes, context)
+        return loaded.model_copy(update={"task": loaded.task.anchored(Path(context.path))})
+
     @pydantic.field_validator("name")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
@@ -118,13 +129,16 @@ class BatchPipeline(StrictComponent):
 
     @pydantic.model_validator(mode="after")
     def _partitions_have_a_source(self) -> Self:
-        column, partitions = self.source.partition_column, self.partitions
-        placed = "{partition}" in str(self.source.path) or "{start" in str(self.source.path)
-        if partitions is None and (column is not None or placed):
-            raise ValueError("the source is partitioned; add a `partitions` block")
-        if partitions is not None and column is None and not placed:
+        self.source.check_partitions(self.partitions.cut if self.partitions else None)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _a_queue_needs_no_schedule(self) -> Self:
+        if isinstance(self.source, QueueSource) and self.schedule is not None:
+            raise ValueError("a queue is drained at `source.drain_at`: remove `schedule`")
+        if isinstance(self.source, QueueSource) and self.for_each is not None:
             raise ValueError(
-                "`partitions` needs `source.partition_column`, or {partition} in `source.path`"
+                "for_each: an item of a queue is one record; put one item in for each value"
             )
         return self
 
@@ -142,27 +156,35 @@ class BatchPipeline(StrictComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The pipeline's assets; a relative path of the source is taken from the YAML's folder."""
-        folder = Path(context.path)
-        source = self.source.model_copy(update={"base_folder": folder / self.source.base_folder})
         pipeline = steps.Pipeline(
             name=self.name,
-            source=source,
+            source=self.source.anchored(Path(context.path)),
             task=packed(self.task, self.profile),
             table=self.table_spec,
-            partitions=self.partitions.definition() if self.partitions else None,
+            partitions=self._partitions_definition(),
             waiting=self.waiting,
             on_terminate=self.on_terminate,
             delete_collected=self.delete_collected,
             budget=self.budget,
             checks=self.checks,
             sample_rows=self.sample_rows,
+            folder=Path(context.path),
+            for_each=self.for_each,
         )
         steps.LOADED[self.name] = pipeline
         assets = self.build_assets(pipeline)
+        if isinstance(self.source, QueueSource) and self.source.drain_at is not None:
+            drained = queue.sensor(pipeline, self.source.drain_at)
+            return dg.Definitions(assets=assets, sensors=[drained])
         if self.schedule is None:
             return dg.Definitions(assets=assets)
         asked = schedules.definitions(self.name, self.schedule, assets, pipeline.partitions)
         return dg.Definitions.merge(dg.Definitions(assets=assets), asked)
+
+    def _partitions_definition(self) -> dg.PartitionsDefinition[str] | None:
+        if isinstance(self.source, QueueSource):
+            return queue.partitions_of(self.name)
+        return self.partitions.definition() if self.partitions else None
 
     @cached_property
     def table_spec(self) -> TableSpec:
@@ -170,7 +192,7 @@ class BatchPipeline(StrictComponent):
         return TableSpec(
             name=self.table.name or self.name,
             pipeline=self.name,
-            id_column=self.source.id,
+            id_column=self.for_each.id_column(self.source.id) if self.for_each else self.source.id,
             description=self.description,
             output_schema=schema.resolved if schema else None,
             columns=tuple(self.table.columns) if self.table.columns is not None else None,
@@ -186,6 +208,15 @@ class BatchPipeline(StrictComponent):
         )
         def records(context: dg.AssetExecutionContext, storage: StorageResource) -> None:
             steps.extract_records(context, pipeline, storage)
+
+        if isinstance(self.source, QueueSource):
+            records = queue.records_asset(
+                self._shared("records", pipeline, "The drains' items as Parquet."), pipeline
+            )
+        if isinstance(self.source, TableSource):
+            what = f"Rows of {self.source.pipeline}'s table as Parquet."
+            shared = self._shared("records", pipeline, what)
+            records = chaining.records_asset(shared, pipeline, self.source)
 
         @dg.asset(
             **self._shared("results", pipeline, "One outcome a record, from Claude."),
@@ -239,5 +270,5 @@ class BatchPipeline(StrictComponent):
             "tags": {**self.tags, "batch_etl/pipeline": self.name},
             "metadata": {"batch_etl/task_version": self.task.version, WAITING: self.waiting},
             "partitions_def": pipeline.partitions,
-            "backfill_policy": dg.BackfillPolicy.single_run() if pipeline.partitions else None,
+            "backfill_policy": self.partitions.backfill_policy if self.partitions else None,
         }

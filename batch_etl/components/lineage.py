@@ -1,6 +1,6 @@
 """Which columns come from which: records -> results -> table, as Dagster's column lineage.
 
-An answer is made of the record's columns that the prompt shows, so ``results.output`` depends on
+An answer is made of the record's columns that the request shows, so ``results.output`` depends on
 these; a part of an answer in the table depends on ``results.output``, a record's column on the
 record's. The table's columns are taken as the warehouse noted them when they were loaded.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 import duckdb
+import pyarrow as pa
 
 from batch_etl.batches.finish import RESULTS
 from batch_etl.batches.task import Task
@@ -22,14 +23,17 @@ _ANSWER = ("output", "text")
 def of_results(pipeline: str, task: Task, records: Sequence[str]) -> dg.TableColumnLineage:
     """``records`` are the columns of the records."""
     source = dg.AssetKey([pipeline, "records"])
-    whole = task.template.uses_record
-    shown = [name for name in records if whole or name in task.template.names]
-    deps = [dg.TableColumnDep(source, name) for name in shown]
+    deps = [dg.TableColumnDep(source, name) for name in task.asks_with(records)]
     return dg.TableColumnLineage(dict.fromkeys(_ANSWER, deps))
 
 
 def results_schema() -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in RESULTS])
+    """A dictionary is how texts that repeat are stored: a reader is told of the texts."""
+    return dg.TableSchema([dg.TableColumn(field.name, _type(field.type)) for field in RESULTS])
+
+
+def _type(stored: pa.DataType) -> str:
+    return str(stored.value_type if pa.types.is_dictionary(stored) else stored)
 
 
 def of_table(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -39,7 +40,7 @@ from batch_etl.resources import (
     WarehouseResource,
     open_runner,
 )
-from batch_etl.sources import Extracted, Source, extract
+from batch_etl.sources import Extracted, FanOut, ForEach, Source, TableSource, extract
 from batch_etl.sources.columns import no_column
 from batch_etl.warehouse import PartitionLoad, TableSpec
 
@@ -67,16 +68,28 @@ class Pipeline:
     budget: Budget | None = None
     checks: Checks = field(default_factory=Checks)
     sample_rows: int = 3
+    folder: Path = field(default_factory=Path)
+    """What the paths of attachments are relative to: the YAML's folder."""
+    for_each: ForEach | None = None
+    """The values for each of which a record is asked about."""
+
+    @property
+    def fan_out(self) -> FanOut | None:
+        """The source's records, once for each value."""
+        return FanOut(self.source, self.for_each) if self.for_each else None
 
     @property
     def judge(self) -> Judge:
-        return Judge(self.name, self.checks, self.task, self.partitions, self.budget)
+        return Judge(
+            self.name, self.checks, self.task, self.partitions, self.budget, fan_out=self.fan_out
+        )
 
     def extract(self, home: Home, keys: Sequence[str | None]) -> list[Extracted]:
         """Read the source once for these partitions; write one Parquet file each."""
         named = [key for key in keys if key is not None]
         wanted = slices(self.partitions, named) if self.partitions else None
-        extracted = extract(self.source, wanted, lambda key: home.records(self.name, key))
+        source = self.fan_out or self.source
+        extracted = extract(source, wanted, lambda key: home.records(self.name, key))
         _check_table_columns(self.table, extracted)
         return extracted
 
@@ -85,10 +98,11 @@ class Pipeline:
         return Transform(
             self.name,
             self.task,
-            self.source.id,
+            (self.fan_out or self.source).id,
             partitions,
             delete_collected=self.delete_collected,
             budget=self.budget,
+            folder=self.folder,
         )
 
 
@@ -131,6 +145,9 @@ def transform_records(
     home = storage.at()
     transform = pipeline.transform(home, _keys(context, pipeline))
     with explained(), open_runner(storage, ledger, endpoint) as runner:
+        if isinstance(pipeline.source, TableSource):
+            for partition in transform.partitions:
+                pipeline.source.check_records(partition.records, runner.endpoint_name)
         transform_id = runner.open(transform)
         _say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
         context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
@@ -294,9 +311,14 @@ def _report(
 def _materialized(
     context: dg.AssetExecutionContext, facts: reports.Facts
 ) -> dg.MaterializeResult[Any]:
+    """A partition's own facts first: Dagster's pages show them in this order."""
     for partition, own in facts.by_partition.items():
-        _report(context, partition, own)
-    return dg.MaterializeResult(metadata=facts.of_run)
+        _report(context, partition, {**own, **_without(facts.of_run, own)})
+    return dg.MaterializeResult()
+
+
+def _without(facts: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    return {name: fact for name, fact in facts.items() if name not in own}
 
 
 @contextmanager
