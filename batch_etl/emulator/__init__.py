@@ -12,7 +12,8 @@ results), result lines of all four types in shuffled order, the error envelope a
 What is not: the model. Answers are put together from the record's own words and the output schema
 (``replies``), they are the same for the same question and seed, and they say so: every reply
 carries ``x-batch-etl-emulator: 1``, every message has ``model: "emulator:..."``, an id
-``msg_emulator_...`` and ``usage.emulated: true``, and token counts are estimates (``tokens``).
+``msg_emulator_...`` and ``usage.emulated: true``, and token counts are estimates (``tokens``). Text
+and the text of PDFs are read; pixels are not, and a message says what was not read (``media``).
 Also not emulated: POST /v1/messages, files, rate limits and queue limits (other than as faults),
 workspaces, spend, fetching of URLs (such a line errs as if the download had failed). With
 ``--upstream`` the answers come from a real Anthropic-compatible ``/v1/messages`` endpoint instead.
@@ -29,10 +30,16 @@ The modules, from the ground up (each imports only what stands before it)::
     settings    Settings, Pace                       clock       time that can be moved
     models      known models and their limits        shared      parts that lines have in common
     spool       request lines on disk                intake      a create's body -> lines
-    schemas     output schemas that the API takes    lines       params -> why a line errs
-    tokens      estimates, cache accounting          records     a prompt -> the record in it
-    formats     strings of a format or pattern       answers     a value for each kind of node
-    replies     schema + record -> answer            faults      the fault plan
+    schemas     output schemas that the API takes    words       words, stems, names
+    records     a prompt -> the record in it         frames      what the lines of a task share
+    media/      images and documents: what they are, what of them can be read
+    tokens      estimates                            prompt_cache  what is read, what is written
+    rules/      what each part of params is held to  lines       params -> why a line errs
+    formats     strings of a format or pattern       nodes       a schema's nodes
+    answers     a value for each kind of node        replies     schema + record -> answer
+    plainest    schema -> its plainest value         tool_calls  a forced tool -> its call
+    stops       where an answer ends                 messages    params -> the message
+    faults      the fault plan                       stencils    lines of a frame, printed
     outcomes    a line -> its result                 state       SQLite: batches, counters, settings
     upstream    answers from a Messages endpoint     processing  batches -> results files, bill
     emulator    all of it, running                   routes      the seven endpoints

@@ -5,12 +5,11 @@
   name the value. Nothing shared: a seeded draw.
 * string: the record's line ``name: value`` when the property has such a name; a text of the asked
   format found in the record; else the sentence that shares most with the property's name and
-  description (the first for a summary).
+  description (the first for a summary). A ``quote`` is cut without a mark, ``translation`` and
+  ``markdown`` are the record itself, "at most 80 characters" in the description is kept to.
 * number: a named line, else the first number in the record; for a confidence a seeded 0.50-0.99; a
   range in the description ("1 to 5") is kept to. boolean: whether the record has the words of its
   name and description.
-  A ``quote`` is cut without a mark, ``translation`` and ``markdown`` are the record itself, "at most 80
-  characters" in the description is kept to.
 * array: of enums, all values the record speaks for; of numbers, those found; of strings, keywords
   or sentences; of objects that are a ``name`` and a ``value``, the record's lines ``name: value``;
   of other objects with an enum, one for each value that a sentence speaks for, made from that

@@ -10,6 +10,7 @@ GET, POST /_emulator/clock          the clock; POST ``{"advance_s": 3600}``,
                                     replies when all that has become due has ended
 GET, PUT, DELETE /_emulator/faults  the fault plan (``faults``)
 GET /_emulator/batches/ID/received  JSONL: the create's headers (key redacted), then the lines
+GET  .../received/CUSTOM_ID         the params of that line as they came
 ==================================  ===============================================================
 
 In the status, ``requests_billed`` counts lines that succeeded, and ``requests_billed_twice`` those
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +35,8 @@ from batch_etl.emulator import faults, wire
 from batch_etl.emulator.emulator import Emulator
 from batch_etl.emulator.routes import blocks, json_reply, read_body
 from batch_etl.emulator.settings import Pace
+from batch_etl.emulator.spool import Spool
+from batch_etl.emulator.state import Batch
 
 PREFIX = "/_emulator"
 MOST_BYTES = 16 * 2**20
@@ -46,6 +50,9 @@ def routes() -> list[Route]:
         Route(f"{PREFIX}/clock", clock, methods=["GET", "POST"]),
         Route(f"{PREFIX}/faults", plan, methods=["GET", "PUT", "DELETE"]),
         Route(f"{PREFIX}/batches/{{batch_id}}/received", received, methods=["GET"]),
+        Route(
+            f"{PREFIX}/batches/{{batch_id}}/received/{{custom_id}}", received_line, methods=["GET"]
+        ),
     ]
 
 
@@ -135,11 +142,8 @@ async def plan(request: Request) -> Response:
 
 
 async def received(request: Request) -> Response:
-    emulator = _emulator(request)
-    batch = emulator.state.find(request.path_params["batch_id"])
-    if batch is None:
-        raise wire.ApiError(404, f"Message Batch {request.path_params['batch_id']} not found.")
-    lines = emulator.state.batch_folder(batch.id) / "requests.jsonl"
+    batch, folder = _received(request)
+    lines = folder / "requests.jsonl"
 
     async def stream() -> AsyncIterator[bytes]:
         yield batch.received.encode() + b"\n"
@@ -147,6 +151,29 @@ async def received(request: Request) -> Response:
             yield block
 
     return StreamingResponse(stream(), media_type="application/x-jsonl")
+
+
+async def received_line(request: Request) -> Response:
+    batch, folder = _received(request)
+    custom_id: str = request.path_params["custom_id"]
+
+    def find() -> bytes | None:
+        with Spool(folder) as spool:
+            return spool.find(custom_id)
+
+    params = await asyncio.to_thread(find)
+    if params is None:
+        raise wire.ApiError(404, f"Message Batch {batch.id} has no line {custom_id}.")
+    return Response(params, media_type="application/json")
+
+
+def _received(request: Request) -> tuple[Batch, Path]:
+    """The batch that the path names, and its folder."""
+    emulator = _emulator(request)
+    batch = emulator.state.find(request.path_params["batch_id"])
+    if batch is None:
+        raise wire.ApiError(404, f"Message Batch {request.path_params['batch_id']} not found.")
+    return batch, emulator.state.batch_folder(batch.id)
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""A request's params become the message that answers them. Pure.
+"""A request's params become the message that answers them. Pure, but for the reading of documents.
 
 What the emulator adds to the API's message: ``model`` is ``emulator:`` and the resolved id, ids
-begin with ``msg_emulator_``, ``usage`` has ``emulated: true``.
+begin with ``msg_emulator_``, ``usage`` has ``emulated: true``, and where a part of the asking turn
+was not read (the pixels of an image, a scanned page), ``emulated.unread`` says which and why.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import msgspec
 from batch_etl.emulator import tokens
 from batch_etl.emulator.answers import Answerer
 from batch_etl.emulator.models import ALIASES, MODELS, Model
+from batch_etl.emulator.plainest import plainest
 from batch_etl.emulator.records import Record, asking_turn, text_of
 from batch_etl.emulator.replies import compile_schema, extract
-from batch_etl.emulator.wire import derived_id
+from batch_etl.emulator.stops import Stop, cut_at
+from batch_etl.emulator.tool_calls import call_of, forced_tool
 
-THINKING = {"type": "thinking", "thinking": "", "signature": "emulator"}
+THOUGHT = "Emulated: no model has thought about this."
+SIGNATURE = "emulator"
 Message = dict[str, Any]
 Block = dict[str, Any]
 
@@ -27,21 +31,28 @@ def answer_to(
 ) -> Message:
     """The message for params that err in nothing. ``usage``: its input side."""
     model = model_of(params)
-    content, stop_reason = _content(params, question, seed)
-    content, output_tokens, cut = _within(content, params["max_tokens"], model)
-    stop_reason = "max_tokens" if cut else stop_reason
-    return envelope(model, message_id, content, stop_reason, usage, output_tokens)
+    answer, unread = _answer(params, question, seed)
+    thinking = thinking_blocks(params, model)
+    thought_tokens = tokens_of_thought(thinking, model)
+    answer, stop = _stopped(answer, params, model, thought_tokens)
+    used = thought_tokens + _tokens_of(answer, model)
+    if stop.reason == "max_tokens":
+        used = params["max_tokens"]
+    message = envelope(model, message_id, [*thinking, answer], stop, usage, used, thought_tokens)
+    return {**message, "emulated": {"unread": unread}} if unread else message
 
 
 def envelope(  # noqa: PLR0917
     model: Model,
     message_id: str,
     content: list[Block],
-    stop_reason: str,
+    stop: Stop,
     usage: dict[str, Any],
     output_tokens: Any,
+    thought_tokens: int = 0,
 ) -> Message:
     """The Message object, its members in the order of the wire."""
+    details = {"output_tokens_details": {"thinking_tokens": thought_tokens}}
     return {
         "model": f"emulator:{model.id}",
         "id": message_id,
@@ -49,12 +60,13 @@ def envelope(  # noqa: PLR0917
         "role": "assistant",
         "content": content,
         "container": None,
-        "stop_reason": stop_reason,
-        "stop_sequence": None,
+        "stop_reason": stop.reason,
+        "stop_sequence": stop.sequence,
         "stop_details": None,
         "usage": {
             **usage,
             "output_tokens": output_tokens,
+            **(details if thought_tokens else {}),
             "service_tier": "batch",
             "inference_geo": "not_available",
             "emulated": True,
@@ -68,61 +80,94 @@ def model_of(params: dict[str, Any]) -> Model:
     return MODELS[ALIASES.get(name, name)]
 
 
-def thinking_blocks(params: dict[str, Any]) -> list[Block]:
-    """What comes before the answer."""
-    thinks = (params.get("thinking") or {}).get("type") in ("enabled", "adaptive")
-    return [THINKING] if thinks else []
+def thinking_blocks(params: dict[str, Any], model: Model) -> list[Block]:
+    """What comes before the answer when thinking was asked for. Its text is shown by default up to
+    4.6, later only with ``display: summarized``; a model that thinks unasked may also skip it, as
+    this one does.
+    """
+    thinking = params.get("thinking") or {}
+    if thinking.get("type") not in ("enabled", "adaptive"):
+        return []
+    shown = (thinking.get("display") or _display_of(model)) == "summarized"
+    return [thinking_block(THOUGHT if shown else "")]
+
+
+def _display_of(model: Model) -> str:
+    return "omitted" if model.dense_tokens else "summarized"
+
+
+def thinking_block(text: str) -> Block:
+    return {"type": "thinking", "thinking": text, "signature": SIGNATURE}
+
+
+def tokens_of_thought(thinking: list[Block], model: Model) -> int:
+    """The same whether it is shown or not: what was thought is billed."""
+    return tokens.of_text(THOUGHT, model) if thinking else 0
 
 
 def answerer_of(params: dict[str, Any]) -> Answerer | None:
     """What makes the JSON that ``output_config`` asks for; None when it asks for none."""
-    schema = ((params.get("output_config") or {}).get("format") or {}).get("schema")
+    schema = _schema_of(params)
     return None if schema is None else compile_schema(schema, text_of(params.get("system")))
+
+
+def _schema_of(params: dict[str, Any]) -> dict[str, Any] | None:
+    return ((params.get("output_config") or {}).get("format") or {}).get("schema")
 
 
 def text_for(record: Record, answerer: Answerer | None) -> str:
     """The answer's text: JSON when there is an ``answerer``, else the record's first sentences."""
     if answerer is None:
         return extract(record)
-    return msgspec.json.encode(answerer(record)[0]).decode()
+    return _json(answerer(record)[0])
 
 
-def forced_tool(params: dict[str, Any]) -> dict[str, Any] | None:
-    """The tool that must be used."""
-    choice, offered = params.get("tool_choice") or {}, params.get("tools") or []
-    if choice.get("type") == "any" and offered:
-        return offered[0]
-    if choice.get("type") == "tool":
-        return next((tool for tool in offered if tool.get("name") == choice.get("name")), None)
-    return None
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
-def _content(params: dict[str, Any], question: bytes, seed: int) -> tuple[list[Block], str]:
-    record = Record(text_of(asking_turn(params)), seed)
-    blocks, tool = thinking_blocks(params), forced_tool(params)
-    if tool is None:
-        text = text_for(record, answerer_of(params))
-        return [*blocks, {"type": "text", "text": text}], "end_turn"
-    schema = tool.get("input_schema") or _ANY_OBJECT
-    call = {
-        "type": "tool_use",
-        "id": derived_id("toolu_emulator_", seed, question),
-        "name": tool.get("name"),
-        "input": compile_schema(schema, text_of(params.get("system")))(record)[0],
-        "caller": {"type": "direct"},
-    }
-    return [*blocks, call], "tool_use"
+def _answer(params: dict[str, Any], question: bytes, seed: int) -> tuple[Block, list[Any]]:
+    """The answer's block, and what of the asking turn was not read."""
+    content = asking_turn(params)
+    if isinstance(content, str):
+        blank, unread, record = False, list[Any](), Record(content, seed)
+    else:
+        from batch_etl.emulator.media.reading import read
+
+        reading = read(content)
+        blank, unread, record = reading.is_blank, reading.unread, reading.record(seed)
+    tool = forced_tool(params)
+    if tool is not None:
+        hints = text_of(params.get("system"))
+        return call_of(tool, record, hints, question, blank=blank), unread
+    if not blank:
+        return _text(text_for(record, answerer_of(params))), unread
+    schema = _schema_of(params)
+    return _text(_told(unread) if schema is None else _json(plainest(schema))), unread
 
 
-_ANY_OBJECT = {"type": "object"}
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
 
 
-def _within(content: list[Block], max_tokens: int, model: Model) -> tuple[list[Block], int, bool]:
-    """The content, cut where it reaches ``max_tokens``; its tokens; whether it was cut."""
-    last = content[-1]
-    text = last["text"] if last["type"] == "text" else msgspec.json.encode(last["input"]).decode()
-    used = tokens.of_text(text, model)
-    if used <= max_tokens or last["type"] != "text":
-        return content, used, False
-    share = len(text) * max_tokens // used
-    return [*content[:-1], {"type": "text", "text": text[:share]}], max_tokens, True
+def _told(unread: list[Any]) -> str:
+    """What is answered in prose when nothing could be read."""
+    named = "; ".join(f"{one['what']} ({one['why']})" for one in unread)
+    return f"(nothing was read: {named})"
+
+
+def _tokens_of(block: Block, model: Model) -> int:
+    return tokens.of_text(
+        block["text"] if block["type"] == "text" else _json(block["input"]), model
+    )
+
+
+def _stopped(
+    answer: Block, params: dict[str, Any], model: Model, thought_tokens: int
+) -> tuple[Block, Stop]:
+    """The answer, cut where a stop sequence or ``max_tokens`` ends it."""
+    if answer["type"] != "text":
+        return answer, Stop("tool_use")
+    most = max(0, params["max_tokens"] - thought_tokens)
+    text, stop = cut_at(answer["text"], params.get("stop_sequences"), most, model)
+    return _text(text), stop

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batch_etl.emulator import faults, tokens
+from batch_etl.emulator import faults
 from batch_etl.emulator.frames import params_digest
 from batch_etl.emulator.lines import LineError, Terms, why_errs
-from batch_etl.emulator.messages import THINKING, answer_to, model_of
+from batch_etl.emulator.messages import answer_to, model_of, thinking_block
+from batch_etl.emulator.prompt_cache import PromptCache
 from batch_etl.emulator.records import asking_turn
 from batch_etl.emulator.shared import canonical, decode_params, digest16
 from batch_etl.emulator.stencils import Stencils
@@ -61,7 +62,7 @@ class Examiner:
     rest: str = "expired"
     earlier: Mapping[bytes, int] = field(default_factory=dict)
     ask: Callable[[str, dict[str, Any]], Result | None] | None = None
-    cache: tokens.PromptCache = field(default_factory=tokens.PromptCache)
+    cache: PromptCache = field(default_factory=PromptCache)
 
     def __post_init__(self) -> None:
         self._selectors = [
@@ -103,7 +104,7 @@ class Examiner:
         if self._strange:
             result = {**result, **UNKNOWN_FIELD}
         elif kind == "succeeded" and self.ask is None:
-            self._stencils.learn(raw, params)
+            self._stencils.learn(raw, params, result["message"]["usage"])
         return Outcome(
             kind=kind,
             line=msgspec.json.encode({"custom_id": custom_id, "result": result}) + b"\n",
@@ -153,8 +154,9 @@ class Examiner:
 def errored(error: LineError, custom_id: str) -> Result:
     """An errored result; double nesting and null request_id as captured on the wire."""
     request_id = derived_id("workerreq_", custom_id) if error.at_execution else None
+    details = {"error_visibility": "user_facing"}
     inner = {
-        "details": {"error_visibility": "user_facing"},
+        "details": details if error.code is None else {**details, "error_code": error.code},
         "type": error.type,
         "message": error.message,
     }
@@ -198,7 +200,7 @@ def _spoilt(message: dict[str, Any], struck: list[faults.LineFaults]) -> dict[st
             message = changed
             break
     if any(isinstance(fault, faults.ThinkingFirst) for fault in struck):
-        message = {**message, "content": [THINKING, *message["content"]]}
+        message = {**message, "content": [thinking_block(""), *message["content"]]}
     return message
 
 

@@ -29,6 +29,7 @@ import msgspec
 from batch_etl.emulator import faults
 from batch_etl.emulator.lines import Terms
 from batch_etl.emulator.outcomes import Examiner, Outcome
+from batch_etl.emulator.prompt_cache import TTL_S, Live, PromptCache
 from batch_etl.emulator.spool import BLOCK_BYTES, Spool
 from batch_etl.emulator.state import Batch, State
 
@@ -97,7 +98,10 @@ class Processing:
         with Spool(folder) as spool:
             examiner = self._examiner(batch, spool)
             outcomes = self._shuffled(batch, spool, examiner)
-            write_results(folder, version_of(batch), outcomes, batch.total, self._digests(batch))
+            digests = self._digests(batch)
+            counts = write_results(folder, version_of(batch), outcomes, batch.total, digests)
+            self._keep_cached(batch, examiner.cache)
+            put(folder / f"{version_of(batch)}.counts", msgspec.json.encode(counts))
 
     def _examiner(self, batch: Batch, spool: Spool) -> Examiner:
         received = msgspec.json.decode(batch.received)
@@ -111,7 +115,25 @@ class Processing:
             rest=batch.rest,
             earlier=self._asked_before(batch) if _counts_attempts(conditions) else {},
             ask=ask,
+            cache=PromptCache(lambda: self._cached_before(batch)),
         )
+
+    def _cached_before(self, batch: Batch) -> Live:
+        """Prefixes that batches used which ended before this one was created, while they live."""
+        live: dict[bytes, str] = {}
+        for earlier in self._state.everything():
+            ended_us = earlier.due_us if earlier.ended_us is None else earlier.ended_us
+            for ttl, ttl_s in TTL_S.items():
+                path = self._state.digests(earlier, f"prefixes-{ttl}")
+                idle_us = -1 if ended_us is None else batch.created_us - ended_us
+                if 0 <= idle_us <= ttl_s * 1_000_000 and path.exists():
+                    live.update(dict.fromkeys(digests_in(path.read_bytes()), ttl))
+        return live
+
+    def _keep_cached(self, batch: Batch, cache: PromptCache) -> None:
+        for ttl in TTL_S:
+            if touched := [digest for digest, own in cache.touched.items() if own == ttl]:
+                put(self._state.digests(batch, f"prefixes-{ttl}"), b"".join(touched))
 
     def _shuffled(
         self, batch: Batch, spool: Spool, examiner: Examiner
@@ -138,8 +160,7 @@ class Processing:
         for earlier in self._state.everything():
             path = self._state.digests(earlier, "questions")
             if earlier.seq < batch.seq and path.exists():
-                data = path.read_bytes()
-                asked.update(data[n : n + 16] for n in range(0, len(data), 16))
+                asked.update(digests_in(path.read_bytes()))
         return asked
 
     # ends
@@ -189,15 +210,19 @@ def _distinct(data: bytes) -> int:
     return 1 + int(np.any(ordered[1:] != ordered[:-1], axis=1).sum())
 
 
+def digests_in(data: bytes) -> list[bytes]:
+    return [data[n : n + 16] for n in range(0, len(data), 16)]
+
+
 def write_results(
     folder: Path,
     version: str,
     outcomes: Iterator[tuple[int, Outcome]],
     total: int,
     digests: tuple[Path, Path],
-) -> None:
-    """Results, digests of questions and of billed params, then the counts: the file that says all
-    is there.
+) -> Counts:
+    """Results, and the digests of questions and of billed params; gives the counts, which the
+    caller puts beside them when all is there.
     """
     counts: Counts = dict.fromkeys(COUNTERS, 0)
     questions = bytearray(16 * total)
@@ -213,12 +238,12 @@ def write_results(
             if outcome.lines:
                 file.write(outcome.line * outcome.lines)
     temporary.replace(folder / f"{version}.jsonl")
-    _put(digests[0], bytes(questions))
-    _put(digests[1], bytes(billed))
-    _put(folder / f"{version}.counts", msgspec.json.encode(counts))
+    put(digests[0], bytes(questions))
+    put(digests[1], bytes(billed))
+    return counts
 
 
-def _put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_bytes(data)

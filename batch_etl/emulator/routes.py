@@ -220,10 +220,15 @@ async def count_tokens(request: Request) -> Response:
         params = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise wire.invalid(f"The request body is not valid JSON: {error}") from None
+    return json_reply({"input_tokens": await asyncio.to_thread(_counted, params)})
+
+
+def _counted(params: Any) -> int:
+    """Raises ApiError for params that a line would err with."""
     fault = why_not_counted(params)
     if fault is not None:
         raise wire.ApiError(404 if fault.type == "not_found_error" else 400, fault.message)
-    return json_reply({"input_tokens": tokens.of_request(params, find(params["model"]))})
+    return tokens.of_request(params, find(params["model"]))
 
 
 def base_url(request: Request) -> str:

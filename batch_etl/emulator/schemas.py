@@ -31,6 +31,37 @@ def why_refused(schema: Any) -> str | None:
     return _check(schema, "schema", schema, ())
 
 
+def why_not_compiled(schema: Any) -> str | None:
+    """Like :func:`why_refused`; a schema too deep to look through is too complex."""
+    try:
+        return why_refused(schema)
+    except RecursionError:
+        return "schema: Schema is too complex for compilation"
+
+
+def cost_of(schema: dict[str, Any]) -> tuple[int, int]:
+    """How many properties a schema that is taken leaves optional, and how many are unions (anyOf,
+    or a list of types); a definition counts once.
+    """
+    optional = len(schema.get("properties", {})) - len(set(schema.get("required", ())))
+    unions = 0
+    for child in schema.get("properties", {}).values():
+        unions += isinstance(child, dict) and ("anyOf" in child or len(kinds_of(child)) > 1)
+    for child in _subschemas(schema):
+        inner = cost_of(child)
+        optional, unions = optional + inner[0], unions + inner[1]
+    return optional, unions
+
+
+def _subschemas(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[Any] = [schema.get("items")]
+    for name in ("properties", "$defs", "definitions"):
+        found += schema.get(name, {}).values()
+    for name in ("anyOf", "allOf"):
+        found += schema.get(name, [])
+    return [child for child in found if isinstance(child, dict)]
+
+
 def _check(node: Any, where: str, root: dict[str, Any], open_refs: tuple[str, ...]) -> str | None:
     if isinstance(node, bool):
         return None if node else f"{where}: a schema of false matches nothing"

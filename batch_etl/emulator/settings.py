@@ -39,7 +39,8 @@ class Settings:
     ``api_key``: the only key accepted; any non-empty one when None. ``seed``: of answers, order
     and fault selection. ``strict_version``: where a breach of the 2026-10-21 parameter rules
     fails, in its ``line`` (as other parameters do) or the whole ``create``: the real API's choice
-    is not documented.
+    is not documented. ``upstream_tries``: of a request that the upstream is too busy or too broken
+    to answer.
     """
 
     state: Path
@@ -52,3 +53,4 @@ class Settings:
     upstream_url: str | None = None
     upstream_key: str | None = field(default=None, repr=False)
     upstream_concurrency: int = 8
+    upstream_tries: int = 5

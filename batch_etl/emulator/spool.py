@@ -81,6 +81,14 @@ class Spool:
         start, end = self._offsets[position], self._offsets[position + 1]
         return _read(os.pread(self._file, end - start, start))
 
+    def find(self, custom_id: str) -> bytes | None:
+        """The params of that line; None when there is none. Looks at the head of every line."""
+        head = _HEAD + custom_id.encode() + _MIDDLE
+        for position in range(len(self)):
+            if os.pread(self._file, len(head), self._offsets[position]) == head:
+                return self[position][1]
+        return None
+
 
 def read_blocks(path: Path, size_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as file:

@@ -275,6 +275,6 @@ class State:
     def batch_folder(self, batch_id: str) -> Path:
         return self.folder / "batches" / batch_id
 
-    def digests(self, batch: Batch, kind: Literal["questions", "billed"]) -> Path:
+    def digests(self, batch: Batch, kind: str) -> Path:
         """16 bytes a line; kept when the batch is deleted, because the money is spent."""
         return self.folder / "digests" / f"{batch.seq}.{kind}"

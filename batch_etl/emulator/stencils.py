@@ -8,6 +8,8 @@ same bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from batch_etl.emulator import tokens
@@ -15,12 +17,15 @@ from batch_etl.emulator.frames import Frame, learn
 from batch_etl.emulator.messages import (
     answerer_of,
     envelope,
-    forced_tool,
     model_of,
     text_for,
     thinking_blocks,
+    tokens_of_thought,
 )
+from batch_etl.emulator.prompt_cache import PromptCache
 from batch_etl.emulator.records import Record
+from batch_etl.emulator.stops import END
+from batch_etl.emulator.tool_calls import forced_tool
 from batch_etl.emulator.wire import derived_id
 
 MOST_FRAMES = 8
@@ -31,31 +36,34 @@ _HOLES = ("<custom_id>", "<id>", "<text>", "<input_tokens>", "<output_tokens>")
 
 
 class Stencil:
-    """Prints the succeeded lines of one frame; the prefix that its prompt caches has been written
-    already.
-    """
+    """Prints the succeeded lines of one frame; what its prompt caches can be read already."""
 
-    def __init__(self, frame: Frame, seed: int, cache: tokens.PromptCache) -> None:
+    def __init__(self, frame: Frame, seed: int, cache: PromptCache) -> None:
         self.frame = frame
         self._seed = seed
         self._model = model_of(frame.params)
-        self._most_tokens: int = frame.params["max_tokens"]
+        thinking = thinking_blocks(frame.params, self._model)
+        self._thought_tokens = tokens_of_thought(thinking, self._model)
+        self._most_tokens: int = frame.params["max_tokens"] - self._thought_tokens
+        self._stop_sequences: list[str] = frame.params.get("stop_sequences") or []
         self._answerer = answerer_of(frame.params)
         usage = cache.usage(frame.params, self._model)
         self._input_tokens: int = usage["input_tokens"]
-        blocks = [*thinking_blocks(frame.params), {"type": "text", "text": "<text>"}]
+        blocks = [*thinking, {"type": "text", "text": "<text>"}]
         usage["input_tokens"] = "<input_tokens>"
-        message = envelope(self._model, "<id>", blocks, "end_turn", usage, "<output_tokens>")
+        message = envelope(
+            self._model, "<id>", blocks, END, usage, "<output_tokens>", self._thought_tokens
+        )
         result = {"type": "succeeded", "message": message}
         self._parts = _parts_of(_encode({"custom_id": "<custom_id>", "result": result}) + b"\n")
 
     def line(self, custom_id: str, text: str, question: bytes) -> bytes | None:
-        """The result line for the frame's params with this text; None when ``max_tokens`` cuts
-        the answer.
+        """The result line for the frame's params with this text; None when ``max_tokens`` or a
+        stop sequence cuts the answer.
         """
         answer = text_for(Record(text, self._seed), self._answerer)
         used = tokens.of_text(answer, self._model)
-        if used > self._most_tokens:
+        if used > self._most_tokens or any(stop in answer for stop in self._stop_sequences):
             return None
         before, after_custom_id, after_id, after_text, after_input, after_output = self._parts
         return b"".join(
@@ -69,7 +77,7 @@ class Stencil:
                 after_text,
                 b"%d" % (self._input_tokens + tokens.of_text(text, self._model)),
                 after_input,
-                b"%d" % used,
+                b"%d" % (used + self._thought_tokens),
                 after_output,
             )
         )
@@ -88,7 +96,7 @@ def _parts_of(line: bytes) -> list[bytes]:
 class Stencils:
     """The stencils of one batch."""
 
-    def __init__(self, seed: int, cache: tokens.PromptCache) -> None:
+    def __init__(self, seed: int, cache: PromptCache) -> None:
         self._seed = seed
         self._cache = cache
         self._known: list[Stencil] = []
@@ -102,17 +110,13 @@ class Stencils:
                 return stencil, text
         return None
 
-    def learn(self, raw: bytes, params: object) -> None:
-        """Learn from params that were answered (so they err in nothing, and what they cache is
-        written).
+    def learn(self, raw: bytes, params: dict[str, Any], usage: dict[str, Any]) -> None:
+        """Learn from params that were answered (so they err in nothing) with this usage. While
+        they still write to the cache, lines differ in more than their texts.
         """
-        if not self._left:
+        if not self._left or usage["cache_creation_input_tokens"] or "cache_control" in params:
             return
         self._left -= 1
         frame = learn(raw, params)
-        if frame is None or forced_tool(frame.params) is not None:
-            return
-        model = model_of(frame.params)
-        prefix = tokens.cached_prefix(frame.params, model)
-        if prefix is None or prefix.tokens <= tokens.of_request(frame.params, model):
+        if frame is not None and forced_tool(frame.params) is None:
             self._known.append(Stencil(frame, self._seed, self._cache))

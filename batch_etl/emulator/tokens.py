@@ -1,19 +1,14 @@
 """Token counts: estimates by a rule, never measured.
 
 A text of n UTF-8 bytes counts ceil(n / 4) tokens, 30 % more on models with the tokenizer of 4.7
-and later; an image counts 1,500, a document its bytes / 8 (base64 of mostly layout). A request's
-input is its system prompt, turns, tools and output schema plus 8 for the frame. Output counts its
-text by the same rule.
-
-Cache: when a block of the prompt carries ``cache_control``, everything up to the last such block
-is the prefix. The first request of a batch (in processing order) with a prefix writes it, later
-ones read it; the real API promises neither and hits less often.
+and later. An image counts one token for each patch of 28 x 28 pixels, after it was scaled down to
+what the model takes (``media.images``); a page of a PDF 1,600 and its text; an image or document
+that is not here (a URL, a file id) 1,500. A request's input is its system prompt, turns, tools and
+output schema plus 8 for the frame. Output counts its text by the same rule.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,7 +16,6 @@ import msgspec
 from batch_etl.emulator.models import Model
 from batch_etl.emulator.shared import once
 
-IMAGE_TOKENS = 1_500
 FRAME_TOKENS = 8
 
 
@@ -57,95 +51,55 @@ def _of_content(content: Any, model: Model | None) -> int:
     if isinstance(content, str):
         return of_text(content, model)
     if isinstance(content, list):
-        return sum(_of_block(block, model) for block in content)
+        return sum(of_block(block, model) for block in content)
     return _of_json(content, model)
 
 
-def _of_block(block: Any, model: Model | None) -> int:
+def of_block(block: Any, model: Model | None) -> int:
+    """Tokens of one block of a turn or system prompt, or of one tool."""
     if not isinstance(block, dict):
         return _of_json(block, model)
     match block.get("type"):
         case "text" if isinstance(text := block.get("text"), str):
             return of_text(text, model)
         case "image":
-            return IMAGE_TOKENS
+            return _of_image(block, model)
         case "document":
-            return _of_json(block, model) // 2
+            return _of_document(block, model)
+        case "tool_result":
+            return _of_content(block.get("content"), model)
         case _:
             return _of_json(block, model)
 
 
+def _of_image(block: dict[str, Any], model: Model | None) -> int:
+    from batch_etl.emulator.media.blocks import ELSEWHERE_TOKENS, picture_of
+    from batch_etl.emulator.media.images import visual_tokens
+
+    picture = picture_of(block)
+    if picture is None:
+        return ELSEWHERE_TOKENS
+    return visual_tokens(picture, large=model is not None and model.dense_tokens)
+
+
+def _of_document(block: dict[str, Any], model: Model | None) -> int:
+    from batch_etl.emulator.media.blocks import ELSEWHERE_TOKENS, pdf_of
+    from batch_etl.emulator.media.pdfs import PAGE_TOKENS
+
+    about = sum(of_text(str(block.get(name) or ""), model) for name in ("title", "context"))
+    source: dict[str, Any] = block.get("source") or {}
+    match source.get("type"):
+        case "text":
+            return about + of_text(str(source.get("data", "")), model)
+        case "content":
+            return about + _of_content(source.get("content"), model)
+        case "base64":
+            pdf = pdf_of(block)
+            pages = pdf.pages if pdf is not None else ()
+            return about + sum(PAGE_TOKENS + of_text(page, model) for page in pages)
+        case _:
+            return about + ELSEWHERE_TOKENS
+
+
 def _of_json(value: Any, model: Model | None) -> int:
     return of_bytes(len(msgspec.json.encode(value)), model)
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The cached part of a prompt: its tokens, its time to live, and a digest that equal prefixes
-    share.
-    """
-
-    tokens: int
-    ttl: str
-    digest: bytes
-
-
-@dataclass
-class PromptCache:
-    """Which prefixes a batch has written so far."""
-
-    written: set[bytes] = field(default_factory=set)
-
-    def usage(self, params: dict[str, Any], model: Model | None) -> dict[str, Any]:
-        """The input side of ``usage``; ``input_tokens`` excludes what was cached, as the API's
-        does.
-        """
-        total, prefix = of_request(params, model), cached_prefix(params, model)
-        writes = reads = 0
-        if prefix is not None and prefix.digest in self.written:
-            reads = min(prefix.tokens, total)
-        elif prefix is not None:
-            self.written.add(prefix.digest)
-            writes = min(prefix.tokens, total)
-        long = writes if prefix is not None and prefix.ttl == "1h" else 0
-        return {
-            "input_tokens": total - writes - reads,
-            "cache_creation_input_tokens": writes,
-            "cache_read_input_tokens": reads,
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": writes - long,
-                "ephemeral_1h_input_tokens": long,
-            },
-        }
-
-
-def cached_prefix(params: dict[str, Any], model: Model | None) -> Prefix | None:
-    """Tools, system, turns, in that order, up to the last block with ``cache_control``."""
-    system, messages = params.get("system"), params.get("messages")
-    if not _mentions_cache(params.get("tools"), system, messages):
-        return None
-    blocks = [*_blocks(params.get("tools")), *_blocks(system)]
-    for turn in messages if isinstance(messages, list) else []:
-        blocks += _blocks(turn.get("content")) if isinstance(turn, dict) else []
-    marked = [n for n, block in enumerate(blocks) if isinstance(block.get("cache_control"), dict)]
-    if not marked:
-        return None
-    prefix = blocks[: marked[-1] + 1]
-    digest = hashlib.blake2b(msgspec.json.encode([params.get("model"), prefix]), digest_size=16)
-    ttl = str(blocks[marked[-1]]["cache_control"].get("ttl", "5m"))
-    return Prefix(sum(_of_block(block, model) for block in prefix), ttl, digest.digest())
-
-
-def _mentions_cache(tools: Any, system: Any, messages: Any) -> bool:
-    if isinstance(tools, list) or isinstance(system, list):
-        return True
-    turns: list[Any] = messages if isinstance(messages, list) else []
-    return any(isinstance(turn, dict) and isinstance(turn.get("content"), list) for turn in turns)
-
-
-def _blocks(content: Any) -> list[dict[str, Any]]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return (
-        [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
-    )

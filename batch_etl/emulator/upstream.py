@@ -1,6 +1,8 @@
 """Answers from a real ``/v1/messages`` endpoint: any Anthropic-compatible server gets a batch API.
 
-Each line's params are POSTed to ``{url}/v1/messages``, a bounded number at once. Answers are
+Each line's params are POSTed to ``{url}/v1/messages`` as they came, a bounded number at once: what
+is in them (images, documents, tools, a model of any name) is the upstream's to judge. Only
+``stream``, which no batch takes, is refused here. Answers are
 appended to ``answers.jsonl`` in the batch's folder as they come, so a restart asks only for what
 is missing (a request that was on its way is asked again). 429, 5xx and broken connections are
 tried a few times; what then is left, and any other HTTP error, errs the line with the upstream's
@@ -20,14 +22,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from batch_etl.emulator.lines import LineError
+from batch_etl.emulator.lines import NO_STREAM, LineError
 from batch_etl.emulator.outcomes import errored
 from batch_etl.emulator.settings import Settings
 from batch_etl.emulator.spool import Spool
 from batch_etl.emulator.state import Batch, State
 from batch_etl.emulator.wire import TYPE_OF_STATUS
 
-TRIES = 5
 LONGEST_WAIT_S = 30.0
 TIMEOUT_S = 600.0
 WATCH_S = 0.1
@@ -37,9 +38,10 @@ class Upstream:
     """The endpoint; ``answers`` is what :class:`processing.Processing` asks for."""
 
     def __init__(self, url: str, settings: Settings, state: State) -> None:
-        self._url = f"{url.rstrip('/')}/v1/messages"
+        self._url = f"{url.rstrip('/').removesuffix('/v1')}/v1/messages"
         self._key = settings.upstream_key
         self._concurrency = settings.upstream_concurrency
+        self._tries = settings.upstream_tries
         self._state = state
 
     def answers(
@@ -74,7 +76,8 @@ class Upstream:
         headers = {"anthropic-version": received["version"], "content-type": "application/json"}
         if received["betas"]:
             headers["anthropic-beta"] = ",".join(received["betas"])
-        return {**headers, "x-api-key": self._key or "emulator"}
+        key = self._key or "emulator"  # sent both ways: servers differ in the one they read
+        return {**headers, "x-api-key": key, "authorization": f"Bearer {key}"}
 
     async def _ask_all(
         self, client: httpx.AsyncClient, missing: Iterator[tuple[str, bytes]], journal: Journal
@@ -85,20 +88,24 @@ class Upstream:
     async def _ask(
         self, client: httpx.AsyncClient, custom_id: str, params: bytes
     ) -> dict[str, Any]:
-        error = LineError("The upstream could not be reached.", "api_error", at_execution=True)
-        for attempt in range(TRIES):
+        if _streams(params):
+            return errored(LineError(NO_STREAM), custom_id)
+        error = LineError("The upstream was not asked.", "api_error", at_execution=True)
+        for attempt in range(self._tries):
             wait_s = min(LONGEST_WAIT_S, 0.25 * 2**attempt)
             try:
                 reply = await client.post(self._url, content=params)
-            except httpx.HTTPError:
+            except httpx.HTTPError as unreached:
+                error = _unreachable(unreached)
+            else:
+                if reply.status_code == 200:
+                    return _succeeded(reply, custom_id)
+                error = _error_of(reply)
+                if reply.status_code != 429 and reply.status_code < 500:
+                    break
+                wait_s = _asked_wait_s(reply) or wait_s
+            if attempt + 1 < self._tries:
                 await asyncio.sleep(wait_s)
-                continue
-            if reply.status_code == 200:
-                return _succeeded(reply, custom_id)
-            error = _error_of(reply)
-            if reply.status_code != 429 and reply.status_code < 500:
-                break
-            await asyncio.sleep(_asked_wait_s(reply) or wait_s)
         return errored(error, custom_id)
 
 
@@ -116,24 +123,43 @@ async def _until_done(askers: list[asyncio.Task[None]], withdrawn: Callable[[], 
         await asyncio.gather(*pending, return_exceptions=True)
 
 
+def _streams(params: bytes) -> bool:
+    """Whether the params ask for a stream; params that cannot be read are the upstream's matter."""
+    if b'"stream"' not in params:
+        return False
+    try:
+        return bool(msgspec.json.decode(params, type=dict[str, Any]).get("stream"))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
+def _unreachable(error: httpx.HTTPError) -> LineError:
+    message = f"The upstream could not be reached ({type(error).__name__})."
+    return LineError(message, "api_error", at_execution=True)
+
+
 def _succeeded(reply: httpx.Response, custom_id: str) -> dict[str, Any]:
     try:
-        message = msgspec.json.decode(reply.content, type=dict[str, Any])
+        message: Any = msgspec.json.decode(reply.content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        error = LineError(
-            "The upstream's answer is not a JSON object.", "api_error", at_execution=True
-        )
+        message = None
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        error = LineError("The upstream's answer is not a message.", "api_error", at_execution=True)
         return errored(error, custom_id)
     return {"type": "succeeded", "message": message}
 
 
 def _error_of(reply: httpx.Response) -> LineError:
+    """The upstream's own words, in Anthropic's envelope, OpenAI's, or ``{"error": "..."}``."""
     kind, message = TYPE_OF_STATUS.get(reply.status_code, "api_error"), f"HTTP {reply.status_code}"
     try:
-        error = msgspec.json.decode(reply.content)["error"]
-        kind, message = str(error.get("type", kind)), str(error.get("message", message))
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        pass
+        error: Any = msgspec.json.decode(reply.content)["error"]
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        error = None
+    if isinstance(error, str):
+        message = error
+    elif isinstance(error, dict):
+        kind, message = str(error.get("type") or kind), str(error.get("message") or message)
     return LineError(message, kind, at_execution=True)
 
 

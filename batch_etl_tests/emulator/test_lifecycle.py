@@ -166,17 +166,6 @@ def test_short_max_tokens_truncate_the_answer(driver: Driver) -> None:
     assert message["usage"]["output_tokens"] == 5
 
 
-def test_a_cached_prefix_is_written_once_and_then_read(driver: Driver) -> None:
-    cached = {"type": "ephemeral", "ttl": "1h"}
-    system = [{"type": "text", "text": "rules " * 500, "cache_control": cached}]
-    found = driver.run(lines(4, system=system))
-    usages = [result["message"]["usage"] for result in found.values()]
-    assert sorted(usage["cache_creation_input_tokens"] for usage in usages) == [0, 0, 0, 750]
-    assert sorted(usage["cache_read_input_tokens"] for usage in usages) == [0, 750, 750, 750]
-    assert sum(usage["cache_creation"]["ephemeral_1h_input_tokens"] for usage in usages) == 750
-    assert all(usage["input_tokens"] < 30 for usage in usages)
-
-
 def test_a_forced_tool_is_called_with_legal_input(driver: Driver) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     tools = [{"name": "count", "input_schema": schema}]

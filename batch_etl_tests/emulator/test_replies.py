@@ -168,6 +168,59 @@ def test_arrays_hold_what_the_record_speaks_of() -> None:
     assert "shipping" in found["tags"]
 
 
+CLAUSES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["clause", "quote"],
+        "properties": {
+            "clause": {
+                "type": "string",
+                "enum": ["payment", "liability", "renewal"],
+                "description": "payment: fees, invoice, payable; liability: liable, damage; "
+                "renewal: renews, automatically",
+            },
+            "quote": {"type": "string", "description": "The words of the contract."},
+        },
+    },
+}
+
+
+def test_a_list_of_objects_has_one_for_each_value_that_a_sentence_speaks_for() -> None:
+    text = "The invoice is payable at once. It rains. It renews automatically. Fees are payable."
+    assert ask(f"<t>{text}</t>", clauses=CLAUSES)["clauses"] == [
+        {"clause": "payment", "quote": "The invoice is payable at once."},
+        {"clause": "renewal", "quote": "It renews automatically."},
+    ]
+    assert ask("<t>It rains.</t>", clauses=CLAUSES) == {"clauses": []}
+
+
+def test_a_list_of_names_and_values_is_that_of_the_record_s_lines() -> None:
+    pair = {"name": {"type": "string"}, "value": {"type": "string"}}
+    items = {"type": "object", "properties": pair, "required": ["name", "value"]}
+    found = ask(
+        "<t>Kettle\nColour: red\nSize: 2 l\nColour: blue</t>",
+        facts={"type": "array", "items": items},
+    )
+    assert found["facts"] == [
+        {"name": "Colour", "value": "red"},
+        {"name": "Size", "value": "2 l"},
+    ]
+
+
+def test_a_quote_stands_in_the_record_and_limits_of_the_description_are_kept_to() -> None:
+    text = "word " * 100 + "end"
+    found = ask(
+        f"<t>{text}</t>",
+        quote={"type": "string"},
+        reason={"type": "string", "description": "Why (at most 30 characters)."},
+        translation={"type": "string"},
+    )
+    assert found["quote"] in text
+    assert len(found["reason"]) <= 30
+    assert found["translation"] == text
+
+
 def test_without_a_schema_the_answer_is_taken_from_the_record() -> None:
     record = Record("Summarise.\n\n<doc>The cat sat. The dog ran. The cow slept.</doc>")
     assert extract(record) == "The cat sat. The dog ran."

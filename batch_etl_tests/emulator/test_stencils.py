@@ -13,16 +13,25 @@ from hypothesis import strategies as st
 from batch_etl.emulator import frames
 from batch_etl.emulator.lines import Terms
 from batch_etl.emulator.outcomes import Examiner, Outcome
+from batch_etl.emulator.prompt_cache import CROWD
 from batch_etl_tests.emulator.driver import SCHEMA, asking_for_json, params
 
-MARKED = [{"type": "text", "text": "Be brief. " * 9, "cache_control": {"type": "ephemeral"}}]
+MARKED = [{"type": "text", "text": "Be brief. " * 700, "cache_control": {"type": "ephemeral"}}]
+EXAMPLES = [
+    {"role": "user", "content": "The lamp glows."},
+    {"role": "assistant", "content": [{"type": "text", "text": '{"label":"safe"}'}]},
+]
 TOOL = {"name": "label", "input_schema": SCHEMA}
 THINKING = {"type": "enabled", "budget_tokens": 1024}
 SHAPES: dict[str, dict[str, Any]] = {
     "a schema": asking_for_json(),
     "no schema": {},
     "a system prompt": {"system": "flagged: broken things; safe: the rest", **asking_for_json()},
-    "a cached prefix": {"system": MARKED, **asking_for_json()},
+    "a cached prefix": {"system": MARKED, "model": "claude-sonnet-4-6", **asking_for_json()},
+    "automatic caching": {"system": MARKED, "cache_control": {"type": "ephemeral"}},
+    "examples": {"messages": EXAMPLES, **asking_for_json()},
+    "stop sequences": {"stop_sequences": ["broken", "12"]},
+    "adaptive thinking": {"thinking": {"type": "adaptive"}, "model": "claude-opus-5"},
     "thinking": {"thinking": THINKING, "max_tokens": 2000},
     "answers longer than max_tokens": {"max_tokens": 3},
     "a forced tool": {"tools": [TOOL], "tool_choice": {"type": "any"}},
@@ -34,6 +43,7 @@ TEXTS = [
     "<t>label: safe</t>",
     "a much longer text, " * 40,
     "   ",
+    "Your answer is not valid JSON.",
     "",
     "x",
 ]
@@ -41,8 +51,9 @@ TEXTS = [
 
 def raw(text: Any, **changes: Any) -> bytes:
     asked = params("", **changes)
+    before = changes.get("messages", [])
     del asked["messages"]
-    return msgspec.json.encode({**asked, "messages": [turn(text)]})
+    return msgspec.json.encode({**asked, "messages": [*before, turn(text)]})
 
 
 def turn(text: Any) -> dict[str, Any]:
@@ -50,22 +61,34 @@ def turn(text: Any) -> dict[str, Any]:
 
 
 def composed_alone(custom_id: str, data: bytes, warm: bytes) -> Outcome:
-    """By an examiner that has seen one other line, and composes this one too."""
-    examiner = Examiner(seed=3, terms=Terms(), conditions=[])
-    examiner.outcome("r0", warm)
+    """By an examiner that has seen only another line, and composes this one too."""
+    examiner = warmed(warm)
     return examiner._composed(custom_id, data)
+
+
+def warmed(line: bytes) -> Examiner:
+    """Past the lines that write what they cache."""
+    examiner = Examiner(seed=3, terms=Terms(), conditions=[])
+    for n in range(CROWD + 1):
+        examiner.outcome(f"w{n}", line)
+    return examiner
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_later_line_is_what_it_would_be_if_it_were_composed(shape: str) -> None:
     changes = SHAPES[shape]
     lines = [raw(text, **changes) for text in TEXTS]
-    examiner = Examiner(seed=3, terms=Terms(), conditions=[])
-    examiner.outcome("r0", lines[0])
+    examiner = warmed(lines[0])
     for n, line in enumerate(lines[1:], 1):
         outcome = examiner.outcome(f"r{n}", line)
         assert outcome == composed_alone(f"r{n}", line, lines[0])
         assert json.loads(outcome.line)["custom_id"] == f"r{n}"
+
+
+@pytest.mark.parametrize("shape", ["a schema", "a cached prefix", "examples", "stop sequences"])
+def test_lines_of_one_task_are_printed(shape: str) -> None:
+    line = raw("The lamp was fine.", **SHAPES[shape])
+    assert warmed(line)._printed("r", line) is not None
 
 
 def test_equal_params_have_one_digest_whatever_their_order_and_spaces() -> None:

@@ -2,90 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from batch_etl.emulator.server import running
 from batch_etl.emulator.settings import Settings
 from batch_etl.emulator.upstream import Journal
-from batch_etl_tests.emulator.driver import Driver, line, lines, process
-
-
-class Messages:
-    """POST /v1/messages: echoes the prompt; ``faults`` maps a prompt to (times, status, body)."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.headers: dict[str, str] = {}
-        self.most_at_once = 0
-        self.gate: threading.Event | None = None
-        self.faults: dict[str, tuple[int, int, bytes]] = {}
-        self.crowd: threading.Barrier | None = None
-        self._at_once = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            status, body = await self._answer(scope, receive)
-        finally:
-            self._at_once -= 1
-        headers = [(b"content-type", b"application/json"), (b"retry-after", b"0.01")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def wait_for(self, asked: int) -> None:
-        while self.asked.total() < asked:
-            time.sleep(0.005)
-
-    async def _answer(self, scope: Any, receive: Any) -> tuple[int, bytes]:
-        body = b""
-        while (message := await receive())["type"] == "http.request":
-            body += message["body"]
-            if not message["more_body"]:
-                break
-        self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        prompt = json.loads(body)["messages"][0]["content"]
-        self.asked[prompt] += 1
-        if self.crowd is not None and self.asked.total() <= self.crowd.parties:
-            await asyncio.to_thread(self.crowd.wait, 20)
-        if self.gate is not None and self.asked.total() > 5:
-            await asyncio.to_thread(self.gate.wait, 20)
-        times, status, text = self.faults.get(prompt, (0, 200, b""))
-        if self.asked[prompt] <= times:
-            return status, text
-        message = {
-            "type": "message",
-            "model": "open-1",
-            "content": [{"type": "text", "text": prompt}],
-        }
-        return 200, json.dumps(message).encode()
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+from batch_etl_tests.emulator.driver import SCHEMA, Driver, line, lines, params, process
+from batch_etl_tests.emulator.messages_server import Messages, serving
+from batch_etl_tests.emulator.pictures import image, image_block, pdf, pdf_block, text_block
 
 
 @pytest.fixture
@@ -107,7 +38,8 @@ def test_a_batch_is_made_of_the_upstream_s_answers(
     tmp_path: Path, messages: Messages, upstream: str
 ) -> None:
     messages.crowd = threading.Barrier(3)
-    chosen = settings(tmp_path, upstream, upstream_key="up-key", upstream_concurrency=3)
+    versioned = f"{upstream}/v1/"
+    chosen = settings(tmp_path, versioned, upstream_key="up-key", upstream_concurrency=3)
     with running(tmp_path, settings=chosen) as url, Driver(url) as driver:
         made = driver.create(lines(20, model="open-1"))
         found = driver.by_id(made)
@@ -117,6 +49,7 @@ def test_a_batch_is_made_of_the_upstream_s_answers(
     assert messages.asked.total() == 20
     assert messages.most_at_once == 3
     assert messages.headers["x-api-key"] == "up-key"
+    assert messages.headers["authorization"] == "Bearer up-key"
     assert messages.headers["anthropic-version"] == "2023-06-01"
 
 
@@ -137,6 +70,98 @@ def test_passing_errors_are_tried_again_and_lasting_ones_err_the_line(
     assert (error["type"], error["message"]) == ("invalid_request_error", "no such thing")
     assert found["html"]["error"]["error"]["type"] == "api_error"
     assert messages.asked == {"busy": 3, "broken": 2, "wrong": 1, "html": 1}
+
+
+def kinds_of_requests() -> dict[str, dict[str, Any]]:
+    """One request of each kind, its last text being its name."""
+
+    def saying(name: str, *blocks: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        turn = {"role": "user", "content": [*blocks, text_block(name)]}
+        return params(**{"model": "open-1", "messages": [turn], **changes})
+
+    tools = [{"name": "label", "input_schema": SCHEMA}]
+    call = {"type": "tool_use", "id": "toolu_1", "name": "label", "input": {"n": 1}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [image_block(image())]}
+    earlier = [{"role": "user", "content": "x"}, {"role": "assistant", "content": [call]}]
+    last = {"role": "user", "content": [result, text_block("results")]}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    asked = {
+        "image": saying("image", image_block(image())),
+        "pdf": saying("pdf", pdf_block(pdf("page one"))),
+        "url": saying("url", {"type": "image", "source": {"type": "url", "url": "http://x/y"}}),
+        "tools": saying("tools", tools=tools, tool_choice={"type": "tool", "name": "label"}),
+        "results": saying("", messages=[*earlier, last], tools=tools),
+        "system": saying(
+            "system", system=[{**text_block("Be brief."), **mark}], stop_sequences=["#"]
+        ),
+        "thinking": saying(
+            "thinking", thinking={"type": "adaptive"}, output_config={"effort": "low"}
+        ),
+    }
+    return {
+        name: {**given, "unknown_to_us": {"\u00e9": [1, None]}} for name, given in asked.items()
+    }
+
+
+def test_every_kind_of_request_is_forwarded_as_it_came(
+    tmp_path: Path, messages: Messages, upstream: str
+) -> None:
+    asked = kinds_of_requests()
+    call = {"type": "tool_use", "id": "toolu_9", "name": "label", "input": {"label": "safe"}}
+    used = {"type": "message", "model": "open-1", "content": [call], "stop_reason": "tool_use"}
+    messages.answers = {"tools": used}
+    requests = [{"custom_id": name, "params": given} for name, given in asked.items()]
+    with running(tmp_path, settings=settings(tmp_path, upstream)) as url, Driver(url) as driver:
+        found = driver.run(requests)
+    assert messages.paths == {"/v1/messages"}
+    assert {name: json.loads(body) for name, body in messages.bodies.items()} == asked
+    assert {result["type"] for result in found.values()} == {"succeeded"}
+    assert found["tools"]["message"] == used
+
+
+def test_what_no_batch_takes_is_not_forwarded(
+    tmp_path: Path, messages: Messages, upstream: str
+) -> None:
+    with running(tmp_path, settings=settings(tmp_path, upstream)) as url, Driver(url) as driver:
+        found = driver.run([line("a", stream=True), line("b", stream=False)])
+    assert found["a"]["error"]["error"]["message"] == (
+        '"stream=True" is not supported in the Message Batches API'
+    )
+    assert found["b"]["type"] == "succeeded"
+    assert messages.asked.total() == 1
+
+
+def test_answers_that_are_no_messages_err_their_lines(
+    tmp_path: Path, messages: Messages, upstream: str
+) -> None:
+    gone = b'{"error": {"message": "model not found", "type": null}}'
+    plain = b'{"error": "out of memory"}'
+    messages.answers = {"odd": {"object": "chat.completion"}}
+    messages.faults = {"gone": (9, 404, gone), "plain": (9, 400, plain), "moved": (9, 302, b"")}
+    with running(tmp_path, settings=settings(tmp_path, upstream)) as url, Driver(url) as driver:
+        found = driver.run([line(name, name) for name in ("odd", "gone", "plain", "moved")])
+    errors = {name: result["error"]["error"] for name, result in found.items()}
+    assert errors["odd"]["message"] == "The upstream's answer is not a message."
+    assert (errors["gone"]["type"], errors["gone"]["message"]) == (
+        "not_found_error",
+        "model not found",
+    )
+    assert errors["plain"]["message"] == "out of memory"
+    assert errors["moved"]["message"] == "HTTP 302"
+
+
+def test_an_upstream_that_cannot_be_reached_errs_its_lines(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        nowhere = f"http://127.0.0.1:{held.getsockname()[1]}"
+    chosen = settings(tmp_path, nowhere, upstream_tries=2)
+    with running(tmp_path, settings=chosen) as url, Driver(url) as driver:
+        found = driver.run(lines(2))
+    for result in found.values():
+        error = result["error"]["error"]
+        assert (error["type"], error["message"]) == (
+            "api_error",
+            "The upstream could not be reached (ConnectError).",
+        )
 
 
 def test_a_restart_asks_only_for_what_is_missing(
