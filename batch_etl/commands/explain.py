@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_etl.commands import emulator, project
+from batch_etl.commands import emulator, project, queue
 from batch_etl.commands.run import chosen_partitions
 from batch_etl.commands.status import shown_scope
 
@@ -49,7 +49,10 @@ def explain(
     ):
         settings = project.settings_at(None)
         definitions = project.definitions(defs)
-        keys = chosen_partitions(definitions, pipeline, partitions, all_partitions)
+        if queue.is_queue(pipeline):
+            keys = queue.to_look_at(settings, pipeline, partitions, all_partitions)
+        else:
+            keys = chosen_partitions(definitions, pipeline, partitions, all_partitions)
         found = _look(pipeline, keys, settings, Path(temporary))
     if as_json:
         click.echo(json.dumps(_facts(pipeline, keys, found), default=str))
@@ -64,10 +67,22 @@ def _look(name: str, keys: Sequence[str | None], settings: Settings, temporary: 
 
     own: Pipeline = LOADED[name]
     scratch = Home.at(str(temporary))
-    own.extract(scratch, keys)
+    with queue.readable(own, settings) as readable:
+        _bound(readable, settings).extract(scratch, keys)
     transform = own.transform(scratch, keys)
     with runner_of(_with_ledger(settings, temporary)) as runner:
         return runner.outlook(transform)
+
+
+def _bound(pipeline: Pipeline, settings: Settings) -> Pipeline:
+    """The pipeline with a source that reads another one's table, if that is its source."""
+    from batch_etl.components import chaining
+    from batch_etl.files import Home
+    from batch_etl.resources import WarehouseResource, endpoint_of
+
+    endpoint = endpoint_of(settings, settings.api_key, settings.auth_token).name()
+    warehouse = WarehouseResource().open(Home.at(str(settings.home)))
+    return chaining.readable(pipeline, warehouse, endpoint)
 
 
 def _with_ledger(settings: Settings, temporary: Path) -> Settings:

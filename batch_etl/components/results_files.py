@@ -81,7 +81,8 @@ def samples(files: Files, rows: int) -> dict[str | None, str]:
 
 def _markdown(rows: Sequence[tuple[Any, ...]]) -> str:
     """As many of the rows as fit, cells cut as short as it takes, at least a few words."""
-    answers = [json.loads(output) if output else {} for _, _, output, _ in rows]
+    decoded = [json.loads(output) if output else {} for _, _, output, _ in rows]
+    answers: list[dict[str, Any]] = [one if isinstance(one, dict) else {} for one in decoded]
     names = list(dict.fromkeys(name for answer in answers for name in answer))[:_COLUMNS]
     lines = [["record", "outcome", *(names or ["answer"])]]
     lines.append(["---"] * len(lines[0]))

@@ -9,6 +9,7 @@
     asked.py        what sources have in common that are asked for their rows
     sql.py            SqlSource: a query through SQLAlchemy
     duckdb_file.py    DuckdbSource: a query on a DuckDB file
+    http.py           HttpSource: pages of JSON; http_pages.py gets, http_paging.py reads them
     bounds.py         :start, :end and :partition in a query
     rows.py           rows of Python values -> Arrow batches
     secret.py         values that the YAML names by environment variable
@@ -29,6 +30,7 @@ from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.extract import Extracted, extract
 from batch_etl.sources.fan_out import FanOut, ForEach
 from batch_etl.sources.files import FilesSource
+from batch_etl.sources.http import HttpSource
 from batch_etl.sources.queue import QueueSource
 from batch_etl.sources.source import Cut, PartitionSlice, Portion, Source, SourceBlock
 from batch_etl.sources.sql import SqlSource
@@ -42,6 +44,7 @@ __all__ = [
     "FanOut",
     "FilesSource",
     "ForEach",
+    "HttpSource",
     "PartitionSlice",
     "Portion",
     "QueueSource",

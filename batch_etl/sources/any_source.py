@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.files import FilesSource
+from batch_etl.sources.http import HttpSource
 from batch_etl.sources.queue import QueueSource
 from batch_etl.sources.sql import SqlSource
 from batch_etl.sources.table import TableSource
@@ -70,7 +71,7 @@ def _has_type(name: str) -> dict[str, Any]:
 
 
 AnySource = Annotated[
-    FilesSource | SqlSource | DuckdbSource | TableSource | QueueSource,
-    _ByType((FilesSource, SqlSource, DuckdbSource, TableSource, QueueSource)),
+    FilesSource | SqlSource | DuckdbSource | HttpSource | TableSource | QueueSource,
+    _ByType((FilesSource, SqlSource, DuckdbSource, HttpSource, TableSource, QueueSource)),
 ]
 """Where a pipeline's records come from, as its YAML says."""

@@ -175,6 +175,8 @@ def converted(column: pa.Array, kind: pa.DataType, name: str = "") -> pa.Array:
             return column.cast(pa.int64()).cast(pa.timestamp(unit, "UTC")).cast(kind)
         if kind == UTC_MICROSECONDS:
             return _all_known(column, as_times(column))
+        if pa.types.is_decimal(kind) and pa.types.is_integer(column.type):
+            column = column.cast(pa.decimal128(min(38, 20 + kind.scale), kind.scale))
         if pa.types.is_date(kind) and is_text:
             return column.cast(kind)
         return column.cast(kind)

@@ -22,6 +22,7 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
     review       the records in review, counted and as text
     contents     all tables and views with their columns and comments
     export       a table or view as Parquet or CSV
+    texts        a column as text files, one a row
     bookkeeping  the small tables of ``_batch_etl``
     publish      copy and rename
     connection   one writer, short, always closed
@@ -68,6 +69,7 @@ from batch_etl.warehouse.export import export, format_of
 from batch_etl.warehouse.history import Row, batches_table, merge, transforms_table
 from batch_etl.warehouse.load import Load, PartitionReport
 from batch_etl.warehouse.partition import Files
+from batch_etl.warehouse.texts import export_texts
 
 __all__ = [
     "Change",
@@ -87,6 +89,7 @@ __all__ = [
     "WarehouseBusy",
     "dictionary",
     "export",
+    "export_texts",
     "format_of",
     "loaded_partitions",
     "loaded_tables",
