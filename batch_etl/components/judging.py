@@ -21,6 +21,7 @@ from batch_etl.components.checks import Checks, LabelDrift
 from batch_etl.components.drift import shift
 from batch_etl.components.verdicts import Verdict
 from batch_etl.files import Home, row_count
+from batch_etl.sources import FanOut
 from batch_etl.warehouse import PartitionReport, TableInfo
 from batch_etl.warehouse.sql import qualified
 
@@ -36,6 +37,7 @@ class Judge:
     task: Task
     partitions: dg.PartitionsDefinition[str] | None
     budget: Budget | None = None
+    fan_out: FanOut | None = None
 
     # which checks there are ---------------------------------------------------------------------
 
@@ -86,6 +88,9 @@ class Judge:
         for one in summary.partitions:
             records = row_count(home.records(self.pipeline, one.key))
             rows = {"records": records, "results": row_count(one.path)}
+            if self.fan_out is not None:
+                extracted = home.records(self.pipeline, one.key)
+                rows["source records x values"] = self.fan_out.expected_rows(extracted)
             answered = one.outcomes.get("Succeeded", 0)
             invalid = one.outcomes.get("Invalid", 0)
             yield verdicts.row_count(one.key, rows)

@@ -153,8 +153,8 @@ def transform_records(
         context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
         defer = may_defer(context, pipeline.waiting)
         with terminating(context, runner, transform_id, pipeline.on_terminate):
-            for progress in _until_done(runner, transform_id, transform):
-                _say(context, _sentence(progress) + _expected(progress, runner, pipeline.name))
+            for progress in until_done(runner, transform_id, transform):
+                _say(context, sentence(progress) + _expected(progress, runner, pipeline.name))
                 if defer and progress.parked:
                     _say(context, "this run ends here; a sensor asks for the results later")
                     yield from untold(context)
@@ -187,7 +187,7 @@ def _standings(
         return opened.standings(endpoint, held, transform_id)
 
 
-def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iterator[Progress]:
+def until_done(runner: Runner, transform_id: str, transform: Transform) -> Iterator[Progress]:
     """Advance and wait, telling of each change; patient with a server in trouble."""
     told: Any = None
     trouble_since: float | None = None
@@ -218,7 +218,8 @@ def _until_done(runner: Runner, transform_id: str, transform: Transform) -> Iter
         time.sleep(progress.wait_s)
 
 
-def _sentence(progress: Progress) -> str:
+def sentence(progress: Progress) -> str:
+    """How far a transform is, for a person who waits."""
     if progress.held_by_other:
         return "another process is advancing this transform; waiting for it"
     if progress.done:
