@@ -18,7 +18,8 @@ import click
 from batch_etl.commands import emulator, project
 from batch_etl.commands.run import Report, cost, materialize, progress_to_stderr
 from batch_etl.errors import ConfigError
-from batch_etl.evaluation import KnownGood
+from batch_etl.evaluation import KnownGood, Metric
+from batch_etl.evaluation.metrics import sheet
 from batch_etl.files import Home
 from batch_etl.strict import did_you_mean
 from batch_etl.warehouse import Warehouse, schema_of
@@ -110,14 +111,12 @@ def _tell(report: Report, gates: list[dict[str, Any]], metrics: list[dict[str, A
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("variant", "field", "metric", "value", "95% interval", "cases")
-    for row in metrics:
-        between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        value = "" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(
-            row["variant"], row["field"], row["metric"], value, between, str(row["cases"])
-        )
-    Console().print(table)
+    if metrics:
+        head, *rows = sheet([Metric(**row) for row in metrics])
+        table = Table(*head, box=None, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
     for gate in gates:
         word = click.style("passed", "green") if gate["passed"] else click.style("FAILED", "red")
         click.echo(f"{word}  {gate['sentence']}")

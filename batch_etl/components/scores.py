@@ -25,7 +25,7 @@ from batch_etl.evaluation import (
     rule,
     tables,
 )
-from batch_etl.evaluation.metrics import ALL_FIELDS, Pairs
+from batch_etl.evaluation.metrics import Pairs, sheet
 from batch_etl.resources import EndpointResource, StorageResource, WarehouseResource
 
 KNOWN_GOOD = "batch_etl/known_good"
@@ -103,12 +103,14 @@ def score(
     """Score what the variants' tables say, write it beside them, publish, and judge the gates."""
     with explained():
         name = endpoint.name()
-        house = warehouse.open(storage.at())
+        house, prices = warehouse.open(storage.at()), endpoint.price_list()
         evaluated = Evaluated()
         with house.read_only() as connection:
             for variant, table in plan.tables.items():
                 info = house.table(table, name)
-                found = read_cases(connection, info, plan.id_column, variant, plan.scores)
+                found = read_cases(
+                    connection, info, plan.id_column, variant, plan.scores, prices=prices
+                )
                 evaluated.cases[variant] = list(found)
         evaluate(plan, evaluated)
         house.replace_tables(name, made(plan, evaluated, approved))
@@ -201,24 +203,9 @@ def _metadata(plan: Plan, evaluated: Evaluated, endpoint: str) -> dict[str, Any]
 
 def as_markdown(metrics: Sequence[Metric]) -> str:
     """The metrics as a table: one row a variant and field."""
-    shown: dict[tuple[str, str], dict[str, str]] = {}
-    for metric in metrics:
-        row = shown.setdefault((metric.variant, metric.field), {})
-        row[metric.metric] = _number(metric)
-    names = ["accuracy", "score", "f1_macro", "kappa", "cost_usd"]
-    lines = [f"| variant | field | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for (variant, name), row in shown.items():
-        what = "all" if name == ALL_FIELDS else name
-        lines.append(f"| {variant} | {what} | {' | '.join(row.get(n, '') for n in names)} |")
-    return "\n".join(lines)
-
-
-def _number(metric: Metric) -> str:
-    if metric.value is None:
-        return ""
-    if metric.low is None or metric.high is None:
-        return f"{metric.value:.4g}"
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
+    head, *rows = sheet(metrics)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
 
 
 def _say(context: dg.AssetExecutionContext, sentence: str) -> None:

@@ -24,6 +24,8 @@ ALL_FIELDS = "*"
 NO_ANSWER = "(none)"
 """The label of a record without an answer."""
 
+_SHOWN = ("cases", "accuracy", "score", "f1_macro", "kappa", "cost_usd", "cost_usd_per_correct")
+
 _RESAMPLES = 2_000
 _SEED = 20_261_123
 _INTERVAL = (2.5, 97.5)
@@ -71,6 +73,28 @@ def measure(variant: str, cases: Sequence[Case], labelled: Iterable[str] = ()) -
         if field in labels:
             found += _of_labels(variant, field, confusion(mine), len(mine))
     return found + _of_records(variant, cases)
+
+
+def sheet(metrics: Iterable[Metric]) -> list[list[str]]:
+    """The metrics as people read them: a head, then a row for each variant and field."""
+    shown: dict[tuple[str, str], dict[str, str]] = {}
+    for metric in metrics:
+        row = shown.setdefault((metric.variant, metric.field), {})
+        row[metric.metric] = _number(metric)
+        row["cases"] = str(metric.cases)
+    rows = [
+        [variant, field, *(row.get(name, "") for name in _SHOWN)]
+        for (variant, field), row in shown.items()
+    ]
+    return [["variant", "field", *_SHOWN], *rows]
+
+
+def _number(metric: Metric) -> str:
+    if metric.value is None:
+        return ""
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:.4g}"
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
 
 
 def interval(values: Sequence[float] | Sequence[bool]) -> tuple[float, float] | None:

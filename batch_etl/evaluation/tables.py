@@ -35,7 +35,7 @@ _CASES = {
     "status": "pass, changed (correct, and not as approved) or fail.",
     "state": "answered or review.",
     "outcome": "What became of the record's last request.",
-    "cost_usd": "Price of the record's answer in dollars; the same for each of its fields.",
+    "cost_usd": "Price of the answer's tokens in dollars; the same for each of its fields.",
 }
 _METRICS = {
     "variant": "Variant of the task.",
