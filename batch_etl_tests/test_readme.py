@@ -31,6 +31,7 @@ import yaml
 from batch_etl import environment, files
 from batch_etl.batches.attachments import Attachment
 from batch_etl.batches.budget import Budget
+from batch_etl.batches.conditions import FUNCTIONS, Condition
 from batch_etl.batches.label_files import LabelFile
 from batch_etl.batches.outcome import BILLED, KINDS
 from batch_etl.batches.pricing import PriceOverrides
@@ -58,11 +59,13 @@ from batch_etl.sources import (
     FilesSource,
     ForEach,
     HttpSource,
+    QueueSource,
     SqlSource,
     TableSource,
 )
 from batch_etl.sources.http import Auth
 from batch_etl.sources.http_paging import Paging
+from batch_etl.sources.queue import DrainAt
 from batch_etl.warehouse import dictionary, relations
 from batch_etl_tests.ready import READY
 
@@ -85,6 +88,7 @@ MODELS: dict[str, type[pydantic.BaseModel]] = {
     "for_each": ForEach,
     "attachment": Attachment,
     "example": Example,
+    "condition": Condition,
     "retry": Retry,
     "packing": Packing,
     "budget": Budget,
@@ -101,6 +105,8 @@ SOURCES: dict[str, type[pydantic.BaseModel]] = {
     "### auth": Auth,
     "### paging": Paging,
     "## table": TableSource,
+    "## queue": QueueSource,
+    "### drain_at": DrainAt,
 }
 
 
@@ -284,6 +290,8 @@ def test_links_lead_somewhere() -> None:
             path, _, anchor = target.partition("#")
             linked = page.parent / path if path else page
             assert linked.exists(), target
+            if linked.suffix == ".png":
+                continue
             headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
             assert not anchor or anchor in [h.lower().replace(" ", "-") for h in headings], target
 
@@ -327,6 +335,11 @@ def check_keys(rows: list[list[str]], model: type[pydantic.BaseModel]) -> None:
             assert told[name] == f"`{shown.replace('()', '[]')}`", name
 
 
+def test_the_functions_of_conditions_are_those_of_the_code() -> None:
+    rows = table_under(ROOT / "docs" / "reference.md", "| function |")
+    assert [code(row[0])[0].partition("(")[0] for row in rows] == list(FUNCTIONS)
+
+
 def pipeline_of(text: str) -> dict[str, Any]:
     """A whole file as it is; a fragment in the place of the tutorial's keys of the same names."""
     loaded = yaml.safe_load(text)
@@ -345,7 +358,7 @@ def test_every_yaml_block_loads(block: Block, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "defs.yaml").write_text(yaml.safe_dump(pipeline_of(block.text), sort_keys=False))
     loaded = project.definitions(tmp_path / "defs")
-    assert set(loaded.resources or {}) == {"storage", "ledger", "endpoint", "warehouse"}
+    assert set(loaded.resources or {}) == {"storage", "ledger", "endpoint", "warehouse", "queue"}
 
 
 def test_the_tutorials_pipeline_is_about_twenty_lines() -> None:

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -31,7 +31,8 @@ from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.outcome import BILLED, Outcome
 from batch_etl.batches.repair import Faulty
 from batch_etl.batches.request import KEY_BYTES, custom_id, keys_array, parse_custom_id
-from batch_etl.files import read_batches
+from batch_etl.batches.told import Numbers, Told, Words
+from batch_etl.files import ROWS_PER_GROUP, read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -130,38 +131,38 @@ class Source:
 
 def answer_rows(
     rows: Sequence[int] | npt.NDArray[np.int64],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome] | Told,
     source: Source,
     price: Price,
     totals: Totals,
 ) -> pa.RecordBatch:
     """Outcomes of the requests at ``rows`` as columns; adds them to ``totals``."""
-    at = pa.array(rows, pa.int32())
-    kinds = [outcome.kind for outcome in outcomes]
-    matrix, known = _token_columns(outcomes)
-    models = _words([outcome.model for outcome in outcomes])
-    billed = np.array([kind in BILLED for kind in kinds], dtype=bool)
+    told = outcomes if isinstance(outcomes, Told) else Told.of(outcomes)
+    places = np.asarray(rows, dtype=np.int32)
+    at = pa.array(places)
+    matrix, known = _token_columns(told.tokens)
+    kinds, models = _words(told.kinds), _words(told.models)
+    billed = _billed(kinds)
     cost = _priced(models, matrix, price, totals, billed=billed, counted=billed & known)
-    _count(kinds, matrix, totals)
+    _count(told.kinds, matrix, totals)
+    unknown = None if known.all() else ~known
     writes = matrix[:, 3] + matrix[:, 4]
     return pa.RecordBatch.from_arrays(
         [
-            keys_array(source.keys[np.asarray(rows, dtype=np.int64)]),
+            keys_array(source.keys[places]),
             at,
             source.partitions.take(at),
             source.record_ids.take(at),
-            _words(kinds),
-            pa.array([outcome.reason for outcome in outcomes], pa.string()),
-            pa.array([outcome.output for outcome in outcomes], pa.string()),
-            pa.array([outcome.text for outcome in outcomes], pa.string()),
-            _words([outcome.stop_reason for outcome in outcomes]),
-            _words([outcome.error_type for outcome in outcomes]),
+            kinds,
+            pa.array(told.reasons, pa.string()),
+            pa.array(told.outputs, pa.string()),
+            pa.array(told.texts, pa.string()),
+            _words(told.stop_reasons),
+            _words(told.error_types),
             models,
-            pa.array([outcome.message_id for outcome in outcomes], pa.string()),
-            _where(matrix[:, 0], known),
-            _where(matrix[:, 1], known),
-            _where(matrix[:, 2], known),
-            _where(writes, known),
+            pa.array(told.message_ids, pa.string()),
+            *(pa.array(one, mask=unknown) for one in (matrix[:, 0], matrix[:, 1], matrix[:, 2])),
+            pa.array(writes, mask=unknown),
             cost,
             *source.asked_at(at),
         ],
@@ -169,20 +170,22 @@ def answer_rows(
     )
 
 
-def _words(values: Sequence[str | None]) -> pa.Array[Any]:
+def _words(values: Words | Sequence[str]) -> pa.Array[Any]:
     return pa.array(values, pa.string()).dictionary_encode()
 
 
-def _token_columns(outcomes: Sequence[Outcome]) -> tuple[Tokens, npt.NDArray[np.bool_]]:
+def _billed(kinds: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+    words: Any = kinds
+    hit = np.array([word in BILLED for word in words.dictionary.to_pylist()], dtype=bool)
+    return hit[words.indices.to_numpy()]
+
+
+def _token_columns(tokens: Sequence[Numbers]) -> tuple[Tokens, npt.NDArray[np.bool_]]:
     """All token counts, 0 where there is none; and where the input and the output are known."""
-    flat = pa.array(list(chain.from_iterable([one.tokens for one in outcomes])), pa.int64())
-    given = flat.is_valid().to_numpy(zero_copy_only=False).reshape(-1, 5)
-    counts = pc.fill_null(flat, 0).to_numpy().reshape(-1, 5)
-    return counts, given[:, 0] & given[:, 1]
-
-
-def _where(values: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[Any]:
-    return pa.array(values, mask=~known)
+    columns = [pa.array(numbers, pa.int64()) for numbers in tokens]
+    counts = [pc.fill_null(column, 0).to_numpy() for column in columns]
+    given = [column.is_valid().to_numpy(zero_copy_only=False) for column in columns[:2]]
+    return np.column_stack(counts), given[0] & given[1]
 
 
 def _priced(
@@ -249,10 +252,71 @@ def completed(batch: pa.RecordBatch | pa.Table, schema: pa.Schema) -> Any:
     return type(batch).from_arrays(columns, schema=schema)
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Which answers of one file do not meet a task's conditions."""
+
+    rows: npt.NDArray[np.int32]
+    """Of the requests in their batch, ascending."""
+    reasons: pa.Array[Any]
+    mendable: npt.NDArray[np.bool_]
+    """Whether asking again can help."""
+    is_json: bool
+    """Whether the answers are JSON that a schema allowed, or free texts."""
+
+    NEEDS = ("row", "outcome", "reason", "output", "text", "stop_reason")
+
+    def applied(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows as if their outcome had been Invalid from the start; has all of ``NEEDS``."""
+        place = np.searchsorted(self.rows, batch.column("row").to_numpy())
+        place[place == len(self.rows)] = 0
+        failed = self.rows[place] == batch.column("row").to_numpy()
+        if not failed.any():
+            return batch
+        hit, at = pa.array(failed), pa.array(place)
+        hopeless = pa.array(failed & ~self.mendable[place])
+        nothing = pa.scalar(None, pa.string())
+        said = batch.column("output") if self.is_json else _plain_texts(batch.column("output"))
+        stop, outcome = (
+            batch.column(name).cast(pa.string()) for name in ("stop_reason", "outcome")
+        )
+        changed = {
+            "outcome": pc.if_else(hit, "Invalid", outcome).dictionary_encode(),
+            "reason": pc.if_else(hit, self.reasons.take(at), batch.column("reason")),
+            "text": pc.if_else(hit, pc.coalesce(batch.column("text"), said), batch.column("text")),
+            "output": pc.if_else(hit, nothing, batch.column("output")),
+            "stop_reason": pc.if_else(hopeless, nothing, stop).dictionary_encode(),
+        }
+        columns = [changed.get(name, batch.column(name)) for name in batch.schema.names]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _plain_texts(outputs: pa.Array[Any]) -> pa.Array[Any]:
+    """Texts that are written as JSON strings."""
+    texts = [None if one is None else msgspec.json.decode(one) for one in outputs.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A folder of answers as a task with conditions sees them: what fails one is Invalid."""
+
+    folder: UPath
+    verdict: Callable[[str], Verdict | None]
+    """By the batch's token; None: all its answers stand."""
+
+
+Answers = UPath | Judged
+"""Where answers are read."""
+
+
 def read_answers(
-    folder: UPath, token: str, columns: Sequence[str] | None = None
+    folder: Answers, token: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """All rows of one answers file. Raises ``LedgerError`` when it is gone."""
+    if isinstance(folder, Judged):
+        yield from _read_judged(folder, token, columns)
+        return
     path = answers_path(folder, token)
     if not path.exists():
         raise LedgerError(
@@ -261,11 +325,24 @@ def read_answers(
         )
     names = ANSWERS.names if columns is None else list(columns)
     schema = pa.schema([ANSWERS.field(name) for name in names])
-    for rows in read_batches(path, names, rows=8_192):
+    for rows in read_batches(path, names, rows=ROWS_PER_GROUP):
         yield completed(rows, schema)
 
 
-def faulty_answers(folder: UPath, custom_ids: Iterable[str]) -> dict[str, Faulty]:
+def _read_judged(
+    judged: Judged, token: str, columns: Sequence[str] | None
+) -> Iterator[pa.RecordBatch]:
+    verdict = judged.verdict(token)
+    if verdict is None:
+        yield from read_answers(judged.folder, token, columns)
+        return
+    names = ANSWERS.names if columns is None else list(columns)
+    more = [name for name in Verdict.NEEDS if name not in names]
+    for rows in read_answers(judged.folder, token, [*names, *more]):
+        yield verdict.applied(rows).select(names)
+
+
+def faulty_answers(folder: Answers, custom_ids: Iterable[str]) -> dict[str, Faulty]:
     """The answers of these custom_ids, as a repair shows them.
 
     Raises ``LedgerError`` when their file is gone or does not hold them.
@@ -284,7 +361,7 @@ def faulty_answers(folder: UPath, custom_ids: Iterable[str]) -> dict[str, Faulty
     missing = set(custom_ids) - found.keys()
     if missing:
         raise LedgerError(
-            f"the answer {min(missing)}, which a later attempt repairs, is not in {folder}; "
+            f"the answer {min(missing)}, which a later attempt repairs, is not there; "
             "restore the answers files from a backup"
         )
     return found

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from upath import UPath
 
 from batch_etl import memory
-from batch_etl.batches.answers import read_answers
+from batch_etl.batches.answers import Answers, read_answers
 from batch_etl.batches.chain import (
     ANSWER,
     PLACE,
@@ -68,11 +67,12 @@ class Attempts:
         """Plan another attempt of what is worth it; whether there is anything to wait for."""
         policy = Policy.of(transform.task)
         sent = self.planning.sent(lease)
-        places, answers = self._own(lease, sent)
+        bought = self.exchange.answers(lease.transform_id, transform)
+        places, answers = self._own(lease, sent, bought)
         resumes = self.exchange.ledger.transform(lease.transform_id).counts.get("resumed", 0) > 0
         if not resumes and not any(next_batches(policy, last_answers(places, answers))):
             return False
-        elsewhere = Elsewhere(self.exchange, lease.transform_id, policy)
+        elsewhere = Elsewhere(self.exchange, lease.transform_id, policy, bought)
         if resumes:
             places = pa.concat_tables([places, self._resumed(lease, transform, sent, elsewhere)])
         answers = pa.concat_tables([answers, *_others(places, elsewhere)])
@@ -106,7 +106,9 @@ class Attempts:
 
     # what stands last ---------------------------------------------------------------------------
 
-    def _own(self, lease: Lease, sent: list[BatchRow]) -> tuple[pa.Table, pa.Table]:
+    def _own(
+        self, lease: Lease, sent: list[BatchRow], bought: Answers
+    ) -> tuple[pa.Table, pa.Table]:
         """The questions that this transform has asked in vain: their places and last answers."""
         folder = self.exchange.home.transform(lease.transform_id)
         places, answers = [PLACE.empty_table()], [ANSWER.empty_table()]
@@ -114,7 +116,7 @@ class Attempts:
         for batch in sorted(sent, key=lambda one: -one.attempt):
             keys = halves(manifest_keys(folder, batch.id))[0]
             if batch.status == "collected":
-                found = self._unanswered(batch, later)
+                found = self._unanswered(batch, later, bought)
                 if found:
                     answers += [unusable(rows, batch.id, batch.attempt) for rows in found]
                     at = pa.chunked_array([rows.column("row") for rows in found])
@@ -122,10 +124,10 @@ class Attempts:
             later.add(keys)
         return pa.concat_tables(places), pa.concat_tables(answers)
 
-    def _unanswered(self, batch: BatchRow, later: KeySet) -> list[pa.RecordBatch]:
+    def _unanswered(self, batch: BatchRow, later: KeySet, bought: Answers) -> list[pa.RecordBatch]:
         """Rows of a batch's answers that cannot be used, of questions that no later batch asks."""
         found: list[pa.RecordBatch] = []
-        for rows in read_answers(self._answers, batch.id, READ):
+        for rows in read_answers(bought, batch.id, READ):
             mask = kinds_in(rows, _NOT_ANSWERED)
             mask &= ~later.contains(halves(from_arrow(rows.column("request_key")))[0])
             if mask.any():
@@ -167,7 +169,8 @@ class Attempts:
         """Claim and send the batches of one attempt and one model; whether there are any."""
         planned = False
         blocked_s: float | None = None
-        for batch in self._payloads(transform, manifest):
+        bought = self.exchange.answers(lease.transform_id, transform)
+        for batch in self._payloads(transform, manifest, bought):
             claimed = self.planning.claim(
                 lease, transform, batch, asked.attempt, elsewhere, claude_model=asked.claude_model
             )
@@ -178,7 +181,9 @@ class Attempts:
             memory.release()
         return planned
 
-    def _payloads(self, transform: Transform, manifest: pa.Table) -> Iterator[PlannedBatch]:
+    def _payloads(
+        self, transform: Transform, manifest: pa.Table, bought: Answers
+    ) -> Iterator[PlannedBatch]:
         """A manifest's requests in payloads within the limits, each yielded once it is full."""
         limits = transform.task.packing
         filling = Filling(limits)
@@ -187,7 +192,7 @@ class Attempts:
             columns = [part.column(name).to_pylist() for name in part.column_names]
             rows = list(zip(*columns, strict=True))
             since = "their earlier attempts were planned"
-            for row, params in rendered_rows(transform, part, self._answers, since):
+            for row, params in rendered_rows(transform, part, bought, since):
                 if not fits_alone(len(params), limits):
                     continue
                 if not filling.payload.room.fits(len(params)):
@@ -197,10 +202,6 @@ class Attempts:
                 filling.add(params, key, partition, record_row, record_id, asked=Asked(*asked))
         if filling.payload.count:
             yield filling.batch()
-
-    @property
-    def _answers(self) -> UPath:
-        return self.exchange.home.answers(self.exchange.endpoint.name)
 
 
 def _others(places: pa.Table, elsewhere: Elsewhere) -> list[pa.Table]:

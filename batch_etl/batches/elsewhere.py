@@ -24,6 +24,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
+from batch_etl.batches.answers import Answers
 from batch_etl.batches.exchange import Exchange
 from batch_etl.batches.history import History
 from batch_etl.batches.keys import U64, KeySet, Mask, halves
@@ -41,12 +42,20 @@ _HELD_WAIT_S = 2.0
 class Elsewhere:
     """A snapshot of the other transforms' keys, which grows by what :meth:`learn` is told."""
 
-    def __init__(self, exchange: Exchange, transform_id: str, policy: Policy) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        transform_id: str,
+        policy: Policy,
+        answers: Answers | None = None,
+    ) -> None:
+        """``answers`` is where all answers are read; None: as they were bought."""
         self._exchange = exchange
         self._mine = transform_id
         self._buying: dict[str, str] = {}
         self.seen: set[str] = set()
-        self.history = History(exchange.home.answers(exchange.endpoint.name), policy)
+        bought = exchange.home.answers(exchange.endpoint.name) if answers is None else answers
+        self.history = History(bought, policy)
         self.buying = KeySet()
         self.awaited = KeySet()
         self.late = 0

@@ -13,10 +13,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from batch_etl.batches.answers import Price, Source, Tokens
+from batch_etl.batches.answers import Answers, Judged, Price, Source, Tokens
 from batch_etl.batches.budget import Reservation
 from batch_etl.batches.client import Client, Polled
 from batch_etl.batches.collect import Collected, collect
+from batch_etl.batches.conditions import Condition
 from batch_etl.batches.errors import (
     AmbiguousCreate,
     ApiError,
@@ -27,12 +28,14 @@ from batch_etl.batches.errors import (
     NotFound,
     TimedOut,
 )
+from batch_etl.batches.judging import Judging
 from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
 from batch_etl.batches.manifest import PlannedBatch, manifest_path, read_manifest, write_manifest
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
 from batch_etl.batches.reconcile import find_created
 from batch_etl.batches.repeat import LONGEST_WAIT_S
 from batch_etl.batches.task import schema_of
+from batch_etl.batches.transform import Transform
 from batch_etl.batches.wire import MessageBatch
 from batch_etl.effects import effect
 from batch_etl.errors import ConfigError
@@ -67,6 +70,22 @@ class Exchange:
     """How long a create whose reply was lost may take to show in the list."""
     day_budget_usd: Decimal | None = None
     """The budget of a day over all pipelines of the ledger."""
+    _judging: dict[tuple[str, tuple[Condition, ...]], Judging] = field(
+        default_factory=dict[tuple[str, tuple[Condition, ...]], Judging], repr=False
+    )
+    """The verdicts of the transform that is being advanced."""
+
+    def answers(self, transform_id: str, transform: Transform) -> Answers:
+        """What was bought at the endpoint, as the transform's conditions judge it."""
+        folder = self.home.answers(self.endpoint.name)
+        conditions = transform.task.must_meet
+        if conditions is None:
+            return folder
+        whose = (transform_id, transform.task.conditions)
+        if whose not in self._judging:
+            plans = self.home.transform(transform_id)
+            self._judging = {whose: Judging(transform, conditions, plans, folder)}
+        return Judged(folder, self._judging[whose].verdict)
 
     @property
     def client(self) -> Client:

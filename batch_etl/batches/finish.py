@@ -21,13 +21,13 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl.batches.answers import ANSWERS, USD, read_answers, usd
+from batch_etl.batches.answers import ANSWERS, USD, Answers, read_answers, usd
 from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, halves
 from batch_etl.batches.outcome import MISSING
 from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import KEY_BYTES, custom_ids
 from batch_etl.batches.retry import Policy
-from batch_etl.batches.standing import NOBODY, AnswerFile, Standing
+from batch_etl.batches.standing import NOBODY, AnswerFile, Standing, taken
 from batch_etl.files import ParquetSink, row_count
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -64,6 +64,13 @@ RESULTS = pa.schema(
 question cost; a record that shares what was bought for another record shows 0, so that sums are
 bills. It is null where a price is unknown."""
 
+_SHOWN = [
+    name
+    for name in ANSWERS.names
+    if name == "row" or (name in RESULTS.names and name not in ("request_key", "record_id", "cost_usd"))
+]
+"""What results show of an answer as it is, and the row in which it stands."""
+
 _GROUP_RECORDS = 100_000
 
 
@@ -99,7 +106,7 @@ class Lineage:
 def finish(
     targets: Sequence[Target],
     plans: UPath,
-    answers: UPath,
+    answers: Answers,
     files: Sequence[AnswerFile],
     lineage: Lineage,
     *,
@@ -141,42 +148,44 @@ class _Group:
         self._results = [PartitionResult(target.key, target.path) for target in targets]
 
     def write(
-        self, answers: UPath, files: Sequence[AnswerFile], policy: Policy
+        self, answers: Answers, files: Sequence[AnswerFile], policy: Policy
     ) -> list[PartitionResult]:
         self._standing.look(answers, files, policy)
         with ExitStack() as stack:
             self._sinks = [
-                stack.enter_context(ParquetSink(target.path, RESULTS, "results"))
+                stack.enter_context(ParquetSink(target.path, RESULTS, "results", lean=True))
                 for target in self._targets
             ]
             for number in self._standing.files():
-                for rows in read_answers(answers, files[number].token):
-                    self._put_answers(rows, files[number], number)
+                chosen = self._standing.standing_in(number)
+                for rows in read_answers(answers, files[number].token, _SHOWN):
+                    index, position = chosen.of(rows)
+                    if len(index):
+                        shown = self._answered(taken(rows, index), position, files[number])
+                        self._put(position, shown)
             self._put_unanswerable(self._standing.file == NOBODY)
         return self._results
 
     def _bought_for(self, rows: pa.RecordBatch, position: Positions) -> Mask:
         """Which rows were bought for the very records at these positions."""
-        keys = pa.array([target.key for target in self._targets], pa.string())
-        mine = keys.take(pa.array(self._ordinals(position)))
+        same = pc.equal(rows.column("record_id"), self._ids(position))
         theirs = rows.column("partition")
-        same = pc.or_(
-            pc.fill_null(pc.equal(mine, theirs), False),  # noqa: FBT003
-            pc.and_(pc.is_null(mine), pc.is_null(theirs)),
+        if len(self._targets) > 1:
+            keys = pa.array([target.key for target in self._targets], pa.string())
+            mine: Any = keys.take(pa.array(self._ordinals(position)))
+        else:
+            mine = pa.scalar(self._targets[0].key, pa.string())
+        there = pc.or_(
+            pc.fill_null(pc.equal(theirs, mine), False),  # noqa: FBT003
+            pc.and_(pc.is_null(theirs), pc.is_null(mine)),
         )
-        same = pc.and_(same, pc.equal(rows.column("record_id"), self._ids(position)))
-        return np.asarray(pc.fill_null(same, False).to_numpy(zero_copy_only=False), dtype=bool)  # noqa: FBT003
-
-    def _put_answers(self, rows: pa.RecordBatch, file: AnswerFile, number: int) -> None:
-        index, position = self._standing.chosen(rows, number)
-        if len(index):
-            self._put(position, self._answered(rows.take(pa.array(index)), position, file))
+        same = pc.fill_null(pc.and_(same, there), False)  # noqa: FBT003
+        return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)
 
     def _answered(
         self, rows: pa.RecordBatch, position: Positions, file: AnswerFile
     ) -> dict[str, pa.Array[Any]]:
-        same = [name for name in ANSWERS.names if name in RESULTS.names and name != "request_key"]
-        columns = {name: rows.column(name) for name in same}
+        columns = {name: rows.column(name) for name in _SHOWN if name in RESULTS.names}
         columns["record_id"] = self._ids(position)
         columns["custom_id"] = custom_ids(file.token, rows.column("row"))
         columns["batch_id"] = _constant(file.batch_id, len(rows))
@@ -225,11 +234,15 @@ class _Group:
 
     def _tally(self, result: PartitionResult, rows: pa.RecordBatch) -> None:
         result.records += rows.num_rows
-        for entry in pc.value_counts(rows.column("outcome").cast(pa.string())).to_pylist():
-            kind = entry["values"]
-            result.outcomes[kind] = result.outcomes.get(kind, 0) + entry["counts"]
+        words = rows.column("outcome").dictionary.to_pylist()
+        counts = np.bincount(rows.column("outcome").indices.to_numpy(), minlength=len(words))
+        for kind, number in zip(words, counts.tolist(), strict=True):
+            if number:
+                result.outcomes[kind] = result.outcomes.get(kind, 0) + number
 
     def _ordinals(self, position: Positions) -> Positions:
+        if len(self._targets) == 1:
+            return np.zeros(len(position), dtype=np.int64)
         return np.searchsorted(self._starts, position, side="right") - 1
 
     def _ids(self, position: Positions) -> pa.Array[Any]:
@@ -251,8 +264,9 @@ def _constant(value: str | None, rows: int) -> pa.Array[Any]:
 
 
 def _states(outcomes: pa.Array[Any]) -> pa.Array[Any]:
-    answered = pc.equal(outcomes.cast(pa.string()), "Succeeded")
-    return pc.if_else(answered, "answered", "review").dictionary_encode()
+    review = [word != "Succeeded" for word in outcomes.dictionary.to_pylist()]
+    states = np.array(review, dtype=np.int32)[outcomes.indices.to_numpy()]
+    return pa.DictionaryArray.from_arrays(pa.array(states), pa.array(["answered", "review"]))
 
 
 def _hex(keys: npt.NDArray[np.bytes_]) -> pa.Array[Any]:

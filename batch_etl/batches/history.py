@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
-from upath import UPath
 
-from batch_etl.batches.answers import read_answers
+from batch_etl.batches.answers import Answers, read_answers
 from batch_etl.batches.keys import U64, KeySet, Mask, from_arrow, halves
 from batch_etl.batches.retry import FAILED, Policy, Step, Tried, next_step
 
@@ -98,7 +97,7 @@ def for_good(policy: Policy, rows: pa.RecordBatch, attempt: int) -> Mask:
 class History:
     """The answers that one folder holds for other transforms' questions, under one policy."""
 
-    def __init__(self, folder: UPath, policy: Policy) -> None:
+    def __init__(self, folder: Answers, policy: Policy) -> None:
         self._folder = folder
         self._policy = policy
         self._files: list[tuple[str, int]] = []

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl.batches.answers import completed, faulty_answers
+from batch_etl.batches.answers import Answers, completed, faulty_answers
 from batch_etl.batches.keys import Mask, from_arrow
 from batch_etl.batches.packing import Payload, Room
 from batch_etl.batches.repair import further_turns
@@ -77,22 +77,20 @@ def manifest_path(folder: UPath, token: str) -> UPath:
 
 @dataclass
 class Filling:
-    """The payload that is being filled, with its manifest's columns."""
+    """The payload that is being filled, with its manifest's rows."""
 
     limits: Packing
     payload: Payload = field(init=False)
-    keys: list[bytes] = field(init=False)
-    partitions: list[int] = field(init=False)
-    rows: list[int] = field(init=False)
-    ids: list[str] = field(init=False)
-    asked: list[Asked] = field(init=False)
+    _parts: list[pa.RecordBatch] = field(init=False)
+    _added: list[tuple[Any, ...]] = field(init=False)
+    """Rows of which no part is made yet."""
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
         self.payload = Payload(new_token(), Room(self.limits))
-        self.keys, self.partitions, self.rows, self.ids, self.asked = [], [], [], [], []
+        self._parts, self._added = [], []
 
     def add(
         self,
@@ -105,25 +103,21 @@ class Filling:
         asked: Asked = AS_IT_IS,
     ) -> None:
         self.payload.add(params)
-        self.keys.append(key)
-        self.partitions.append(partition)
-        self.rows.append(row)
-        self.ids.append(record_id)
-        self.asked.append(asked)
+        self._added.append((key, partition, row, record_id, *asked))
 
     def fill(
         self,
         params: Sequence[bytes],
-        keys: Sequence[bytes],
+        keys: npt.NDArray[np.bytes_],
         partition: int,
-        rows: Sequence[int],
+        rows: npt.NDArray[np.int64],
         record_ids: Sequence[str],
     ) -> Iterator[PlannedBatch]:
         """Add questions as they are, in order; yields each batch that the next one is too much for.
 
         Each fits a payload of its own.
         """
-        sizes = np.array([len(one) for one in params], dtype=np.int64)
+        sizes = np.fromiter(map(len, params), dtype=np.int64, count=len(params))
         start = 0
         while start < len(params):
             end = start + self.payload.room.fitting(sizes[start:])
@@ -132,29 +126,44 @@ class Filling:
                 self.start()
                 continue
             self.payload.extend(params[start:end], sizes[start:end])
-            self.keys += keys[start:end]
-            self.partitions += [partition] * (end - start)
-            self.rows += rows[start:end]
-            self.ids += record_ids[start:end]
-            self.asked += [AS_IT_IS] * (end - start)
+            self._gather()
+            self._parts.append(
+                _questions_part(keys[start:end], partition, rows[start:end], record_ids[start:end])
+            )
             start = end
 
     def batch(self) -> PlannedBatch:
-        columns = [
-            keys_array(np.array(self.keys, dtype=f"S{KEY_BYTES}")),
-            pa.array(self.partitions, pa.int32()),
-            pa.array(self.rows, pa.int64()),
-            pa.array(self.ids, pa.string()),
-            *self._asked_columns(),
-        ]
-        manifest = pa.Table.from_arrays(columns, schema=MANIFEST)
+        self._gather()
+        manifest = pa.Table.from_batches(self._parts, MANIFEST).combine_chunks()
         return PlannedBatch(self.payload.token, self.payload, manifest)
 
-    def _asked_columns(self) -> list[pa.Array[Any]]:
-        types = [MANIFEST.field(name).type for name in Asked._fields]
-        if self.asked.count(AS_IT_IS) == len(self.asked):
-            return [pa.nulls(len(self.asked), kind) for kind in types]
-        return [pa.array([one[at] for one in self.asked], kind) for at, kind in enumerate(types)]
+    def _gather(self) -> None:
+        """Make a part of the rows that were added one by one."""
+        if not self._added:
+            return
+        key, *others = (list(column) for column in zip(*self._added, strict=True))
+        types = MANIFEST.types[1:]
+        columns = [pa.array(one, kind) for one, kind in zip(others, types, strict=True)]
+        keys = keys_array(np.array(key, dtype=f"S{KEY_BYTES}"))
+        self._parts.append(pa.RecordBatch.from_arrays([keys, *columns], schema=MANIFEST))
+        self._added = []
+
+
+def _questions_part(
+    keys: npt.NDArray[np.bytes_],
+    partition: int,
+    rows: npt.NDArray[np.int64],
+    record_ids: Sequence[str],
+) -> pa.RecordBatch:
+    """Manifest rows of requests that are as their questions."""
+    columns = [
+        keys_array(keys),
+        pa.array(np.full(len(keys), partition, dtype=np.int32)),
+        pa.array(rows),
+        pa.array(record_ids, pa.string()),
+        *(pa.nulls(len(keys), MANIFEST.field(name).type) for name in Asked._fields),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=MANIFEST)
 
 
 def write_manifest(folder: UPath, batch: PlannedBatch) -> None:
@@ -186,7 +195,7 @@ def keys_of(manifest: pa.Table) -> npt.NDArray[np.bytes_]:
 
 
 def render_again(
-    transform: Transform, token: str, manifest: pa.Table, answers: UPath
+    transform: Transform, token: str, manifest: pa.Table, answers: Answers
 ) -> PlannedBatch:
     """The payload of a manifest, from the records: byte for byte what was planned.
 
@@ -203,7 +212,7 @@ def render_again(
 
 
 def rendered_rows(
-    transform: Transform, manifest: pa.Table, answers: UPath, since: str
+    transform: Transform, manifest: pa.Table, answers: Answers, since: str
 ) -> Iterator[tuple[int, bytes]]:
     """(row, parameters) of each row of a manifest, in the records' order.
 
@@ -211,6 +220,7 @@ def rendered_rows(
     """
     asked = [Asked(*row) for row in zip(*_lists(manifest, Asked._fields), strict=True)]
     faulty = faulty_answers(answers, {one.faulty for one in asked if one.faulty})
+    as_json = transform.task.answer_schema is not None
     wanted = keys_of(manifest)
     partitions = manifest.column("partition").to_numpy()
     rows = manifest.column("record_row").to_numpy()
@@ -225,7 +235,7 @@ def rendered_rows(
                 break
             one = asked[place]
             if one != AS_IT_IS:
-                turns = further_turns(faulty[one.faulty]) if one.faulty else b""
+                turns = further_turns(faulty[one.faulty], as_json=as_json) if one.faulty else b""
                 params = renderer.asked(params, one.claude_model, one.max_tokens, turns)  # noqa: PLW2901
             yield place, params
             done += 1

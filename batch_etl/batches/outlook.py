@@ -117,7 +117,9 @@ def _measured(
         ids = id_hashes(pa.array(rendered.record_ids, pa.string()))
         earlier[ordinal].compare(ids, halves(rendered.keys)[0], compared)
 
-    elsewhere = Elsewhere(exchange, own.id if own else "", Policy.of(transform.task))
+    own_id = own.id if own else ""
+    answers = exchange.answers(own_id, transform)
+    elsewhere = Elsewhere(exchange, own_id, Policy.of(transform.task), answers)
     measured = measure(transform, elsewhere, _in_flight(exchange, own), observe)
     return measured, compared
 

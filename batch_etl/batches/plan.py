@@ -116,9 +116,9 @@ def plan(
                 places = np.flatnonzero(fresh)
                 yield from filling.fill(
                     _at(rendered.params, places),
-                    rendered.keys[places].tolist(),
+                    rendered.keys[places],
                     ordinal,
-                    (first_row + places).tolist(),
+                    first_row + places,
                     _at(rendered.record_ids, places),
                 )
                 first_row += len(rendered)
@@ -158,9 +158,8 @@ def _problems(rendered: Rendered, limits: Packing) -> dict[int, str]:
         for row, problem in rendered.problems.items()
     }
     problems |= rendered.faults
-    sizes = [len(params) for params in rendered.params]
-    if not fits_alone(max(sizes, default=0), limits):
-        for row, size in enumerate(sizes):
+    if not fits_alone(max(map(len, rendered.params), default=0), limits):
+        for row, size in enumerate(map(len, rendered.params)):
             if not fits_alone(size, limits):
                 problems[row] = too_large(size, limits.max_bytes).reason or ""
     return problems

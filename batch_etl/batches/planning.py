@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from batch_etl import memory
 from batch_etl.batches import priming
+from batch_etl.batches.answers import Answers
 from batch_etl.batches.changes import compare_plans
 from batch_etl.batches.elsewhere import Elsewhere
 from batch_etl.batches.exchange import Exchange
@@ -38,7 +39,6 @@ class Planning:
         self._exchange = exchange
         self._home = exchange.home
         self._ledger = exchange.ledger
-        self._answers = exchange.home.answers(exchange.endpoint.name)
         self._spending = Spending(exchange)
 
     # plan ---------------------------------------------------------------------------------------
@@ -50,7 +50,8 @@ class Planning:
         are being bought by another transform, whose batches are noted as awaited.
         """
         counts = PlanCounts()
-        elsewhere = Elsewhere(self._exchange, lease.transform_id, Policy.of(transform.task))
+        policy, answers = Policy.of(transform.task), self._answers(lease, transform)
+        elsewhere = Elsewhere(self._exchange, lease.transform_id, policy, answers)
         folder = self._home.transform(lease.transform_id)
         in_flight = self._in_flight(lease)
         blocked_s: float | None = None
@@ -115,7 +116,8 @@ class Planning:
             if taken.all():
                 return None
             if taken.any():
-                batch = render_again(transform, new_token(), batch.without(taken), self._answers)
+                bought = self._answers(lease, transform)
+                batch = render_again(transform, new_token(), batch.without(taken), bought)
             unseen = self._exchange.add(
                 lease,
                 batch,
@@ -133,6 +135,9 @@ class Planning:
         batches = self._ledger.batches(transform_id=lease.transform_id)
         return [batch for batch in batches if batch.status != "dropped"]
 
+    def _answers(self, lease: Lease, transform: Transform) -> Answers:
+        return self._exchange.answers(lease.transform_id, transform)
+
     def _in_flight(self, lease: Lease) -> KeySet:
         folder = self._home.transform(lease.transform_id)
         return KeySet(halves(manifest_keys(folder, batch.id))[0] for batch in self.sent(lease))
@@ -146,7 +151,7 @@ class Planning:
         self._unpack(lease, transform)
         for row in self._ledger.batches(transform_id=lease.transform_id, statuses=["planned"]):
             manifest = read_manifest(folder, row.id)
-            again = render_again(transform, row.id, manifest, self._answers)
+            again = render_again(transform, row.id, manifest, self._answers(lease, transform))
             blocked_s = self._exchange.submit(lease, again, transform.task.betas)
             if blocked_s is not None:
                 return blocked_s

@@ -26,25 +26,30 @@ class Faulty(NamedTuple):
     reason: str | None
 
 
-def further_turns(faulty: Faulty) -> bytes:
-    """JSON to stand after the question's turn in ``messages``, its comma first; may be empty."""
+def further_turns(faulty: Faulty, *, as_json: bool = True) -> bytes:
+    """JSON to stand after the question's turn in ``messages``, its comma first; may be empty.
+
+    ``as_json``: the answer is to be JSON, and not free text.
+    """
     text = (faulty.text or "").rstrip()
     if not text:
         return b""
     turns = [
         {"role": "assistant", "content": text},
-        {"role": "user", "content": complaint(faulty.reason)},
+        {"role": "user", "content": complaint(faulty.reason, as_json=as_json)},
     ]
     return b"," + _ENCODER.encode(turns)[1:-1]
 
 
-def complaint(reason: str | None) -> str:
+def complaint(reason: str | None, *, as_json: bool = True) -> str:
     """The turn that asks for another answer."""
     problems = (
         f"Your previous answer is not valid: {reason}"
         if reason
         else ("Your previous answer is not valid.")
     )
+    if not as_json:
+        return f"{problems}\n\nAnswer the question again. Reply with the answer alone."
     return (
         f"{problems}\n\nAnswer the question again. Reply with the JSON alone, as the schema wants "
         "it, with nothing before or after it."

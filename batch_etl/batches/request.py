@@ -70,7 +70,7 @@ LINE_OVERHEAD_BYTES = (
 
 _HERE = Path()
 _ENCODER = msgspec.json.Encoder()
-_NO_KEY = bytes(KEY_BYTES)
+_NO_DIGEST = bytes(hashlib.sha256().digest_size)
 _UNREADABLE = (ArithmeticError, ValueError)
 _UNRENDERABLE = (
     jinja2.TemplateError,
@@ -178,6 +178,7 @@ class Renderer:
         for attachment in task.attachments:
             self._require(attachment.columns, available, "an attachment")
         self._require([task.conversation] if task.conversation else [], available, "conversation")
+        self._check_conditions(task, available)
         self._content = Content.of(task, folder)
         self._read = task.asks_with(available)
         if task.template.uses_record:
@@ -248,8 +249,7 @@ class Renderer:
     ) -> Rendered:
         ends = [content + self._tail if content else b"" for content in contents]
         params = [self._head + end if end else b"" for end in ends]
-        keys = np.frombuffer(b"".join(self._keys(ends)), dtype=f"S{KEY_BYTES}")
-        return Rendered(params, keys, ids, problems, faults or {})
+        return Rendered(params, self._keys(ends), ids, problems, faults or {})
 
     def asked(
         self,
@@ -288,16 +288,17 @@ class Renderer:
         head = msgspec.json.encode(constant)[:-1]
         return b"".join((head, b',"messages":[', self._before, question))
 
-    def _keys(self, ends: list[bytes]) -> Iterator[bytes]:
+    def _keys(self, ends: list[bytes]) -> npt.NDArray[np.bytes_]:
         """The key of each request, by what comes after the head that all begin with."""
         copied = self._hash.copy
+        digests: list[bytes] = []
         for end in ends:
-            if end:
-                digest = copied()
-                digest.update(end)
-                yield digest.digest()[:KEY_BYTES]
-            else:
-                yield _NO_KEY
+            digest = copied()
+            digest.update(end)
+            digests.append(digest.digest() if end else _NO_DIGEST)
+        whole = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, len(_NO_DIGEST))
+        cut = np.ascontiguousarray(whole[:, :KEY_BYTES])
+        return cut.view(f"S{KEY_BYTES}").reshape(-1)
 
     def _contents(self, records: pa.RecordBatch) -> tuple[list[bytes], dict[int, str]]:
         """Each prompt as JSON; empty, and a problem, where there is none."""
@@ -309,9 +310,8 @@ class Renderer:
         problems: dict[int, str] = {}
         while len(contents) < records.num_rows:
             rest = [column[len(contents) :] for column in values] if contents else values
-            try:
-                for prompt in self._prompts(rest):
-                    contents.append(_ENCODER.encode(prompt))  # noqa: PERF401 - it is cut short
+            try:  # what was encoded before one that cannot be is kept
+                contents.extend(map(_ENCODER.encode, self._prompts(rest)))
             except _UNRENDERABLE as error:
                 problems[len(contents)] = _problem(error)
                 contents.append(b"")
@@ -325,6 +325,15 @@ class Renderer:
         alone = [self._contents(records.slice(row, 1)) for row in range(records.num_rows)]
         problems = {row: found[0] for row, (_, found) in enumerate(alone) if found}
         return [contents[0] for contents, _ in alone], problems
+
+    def _check_conditions(self, task: Task, available: list[str]) -> None:
+        """Conditions take what the request is made from, and nothing else."""
+        shown = task.asks_with(available)
+        for name in sorted((task.must_meet.columns if task.must_meet else set()) - set(shown)):
+            problem = (
+                f"a condition names {name!r}, which is no column that the request is made from"
+            )
+            raise RenderError(self._where, None, f"{problem}{did_you_mean(name, shown)}")
 
     def _require(self, names: Iterable[str], available: list[str], who: str) -> None:
         for name in sorted(set(names) - set(available)):

@@ -131,7 +131,6 @@ class Runner:
         self._exchange = exchange
         self._home = exchange.home
         self._ledger = exchange.ledger
-        self._answers = exchange.home.answers(exchange.endpoint.name)
         self._endpoint = exchange.endpoint.name
         self._planning = Planning(exchange)
         self._attempts = Attempts(exchange, self._planning)
@@ -320,7 +319,7 @@ class Runner:
         results = finish(
             self._targets(transform),
             self._home.transform(lease.transform_id),
-            self._answers,
+            self._exchange.answers(lease.transform_id, transform),
             self._answer_files(lease.transform_id),
             Lineage(transform.task.version, self._endpoint),
             policy=Policy.of(transform.task),

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
-from upath import UPath
 
-from batch_etl.batches.answers import pico_usd, read_answers
+from batch_etl.batches.answers import Answers, pico_usd, read_answers
 from batch_etl.batches.history import SITUATION, for_good, kinds_in
-from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow
+from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, spread
 from batch_etl.batches.retry import FAILED, Policy
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -55,6 +55,27 @@ BoughtFor = Callable[[pa.RecordBatch, Positions], Mask]
 """(answers, records' positions) -> which answers were bought for the very record."""
 
 
+class Chosen:
+    """The rows of one answers file that stand first, and the positions of the records they are for.
+
+    Found by the row's number, which is quicker than by its key.
+    """
+
+    def __init__(self, positions: Positions, rows: npt.NDArray[np.int32]) -> None:
+        order = np.argsort(rows, kind="stable")
+        self._positions = positions[order]
+        self._counts = np.bincount(rows, minlength=1)
+        self._starts = np.cumsum(self._counts) - self._counts
+
+    def of(self, rows: pa.RecordBatch) -> tuple[Positions, Positions]:
+        """(row of ``rows``, record's position) of all that stand first, fan-out included."""
+        number = rows.column("row").to_numpy()
+        known = np.minimum(number, len(self._counts) - 1)
+        counts = np.where(number < len(self._counts), self._counts[known], 0)
+        index, place = spread(self._starts[known], counts)
+        return index, self._positions[place]
+
+
 class Standing:
     """Of each record, by position, the file and row of the answer that stands first."""
 
@@ -71,7 +92,7 @@ class Standing:
         self._rank = np.zeros(records, dtype=np.int64)
         self._first_attempt = np.full(records, np.iinfo(np.int16).max, dtype=np.int16)
 
-    def look(self, answers: UPath, files: Sequence[AnswerFile], policy: Policy) -> None:
+    def look(self, answers: Answers, files: Sequence[AnswerFile], policy: Policy) -> None:
         """Find what stands first. Of files that tell the same, the first one counts."""
         numbered = list(enumerate(files))
         self._look(answers, [one for one in numbered if one[1].own], policy, self._sendable)
@@ -83,16 +104,14 @@ class Standing:
         """The numbers of the files in which anything stands first."""
         return np.unique(self.file[self.file != NOBODY]).tolist()
 
-    def chosen(self, rows: pa.RecordBatch, number: int) -> tuple[Positions, Positions]:
-        """(row of ``rows``, record's position) where that row of file ``number`` stands first."""
-        index, position = self._keys.positions(from_arrow(rows.column("request_key")))
-        row = rows.column("row").to_numpy()[index]
-        mine = (self.file[position] == number) & (self.row[position] == row)
-        return index[mine], position[mine]
+    def standing_in(self, number: int) -> Chosen:
+        """Finds the rows of file ``number`` that stand first, whatever block they come in."""
+        positions = np.flatnonzero(self.file == number)
+        return Chosen(positions, self.row[positions])
 
     def _look(
         self,
-        answers: UPath,
+        answers: Answers,
         files: Iterable[tuple[int, AnswerFile]],
         policy: Policy,
         wanted: Mask,
@@ -104,9 +123,9 @@ class Standing:
                 index, position = index[mine], position[mine]
                 if len(index):
                     rank = _ranks(rows, file, policy)[index]
-                    taken = rows.take(pa.array(index))
-                    self._weigh(taken, position, rank, number)
-                    self._note(taken, position, file)
+                    chosen = taken(rows, index)
+                    self._weigh(chosen, position, rank, number)
+                    self._note(chosen, position, file)
 
     def _weigh(
         self, rows: pa.RecordBatch, position: Positions, rank: Positions, number: int
@@ -119,8 +138,9 @@ class Standing:
         self.row[position] = rows.column("row").to_numpy()[higher]
 
     def _note(self, rows: pa.RecordBatch, position: Positions, file: AnswerFile) -> None:
-        if file.own:
-            np.minimum.at(self._first_attempt, position, file.attempt)
+        if file.own:  # the same of all, so a position that stands twice does not matter
+            first = np.minimum(self._first_attempt[position], file.attempt)
+            self._first_attempt[position] = first
         if not file.same_pipeline:
             return
         bought = self._bought_for(rows, position)
@@ -128,6 +148,12 @@ class Standing:
         np.add.at(self.cost_pico_usd, position[bought], pico_usd(cost)[bought])
         unknown = bought & pc.is_null(cost).to_numpy(zero_copy_only=False)
         self.unpriced[position[unknown]] = True
+
+
+def taken(rows: pa.RecordBatch, index: Positions) -> pa.RecordBatch:
+    """These rows, in this order; all of them as they are."""
+    whole = len(index) == rows.num_rows and (index[1:] > index[:-1]).all()
+    return rows if whole else rows.take(pa.array(index))
 
 
 def _ranks(rows: pa.RecordBatch, file: AnswerFile, policy: Policy) -> Positions:

@@ -5,8 +5,8 @@ record is read: unknown keys, a template that does not parse, a schema the API w
 parameter the Batches API does not take. What is left for later is only what depends on a record.
 
 The fingerprint covers model, limits on the answer, system, prompt, schema, parameters and betas.
-How requests are packed, how often and how they are tried again and what the pipeline is called are
-not in it: changing those buys nothing again.
+How requests are packed, how often and how they are tried again, which conditions an answer must
+meet and what the pipeline is called are not in it: changing those buys nothing again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pydantic
 
 from batch_etl.batches import label_files
 from batch_etl.batches.attachments import Attachment
+from batch_etl.batches.conditions import Condition, Conditions
 from batch_etl.batches.models import check_model, check_params
 from batch_etl.batches.schema import OutputSchema
 from batch_etl.batches.schema_place import PlaceError
@@ -161,6 +162,11 @@ class Task(Strict):
         description="`tool`: the answer is the input of a tool that the model has to call, "
         "instead of structured output; not all models take that.",
     )
+    conditions: tuple[Condition, ...] = pydantic.Field(
+        default=(),
+        description="What an answer must meet beyond its schema, as expressions over it and the "
+        "record; one that fails is Invalid.",
+    )
     params: dict[str, Any] = pydantic.Field(
         default_factory=dict, description="Further Messages parameters, passed through as they are."
     )
@@ -235,6 +241,7 @@ class Task(Strict):
             where = f"retry.stronger_models.{place}"
             refused += [f"{where}: {finding}" for finding in self._refused_by(model)]
         refused += self._unanswerable()
+        refused += self._unmeetable()
         limit = self.retry.max_tokens_limit
         if limit is not None and limit < self.max_tokens:
             refused.append(
@@ -265,6 +272,16 @@ class Task(Strict):
                 yield "answer_from: tool sets params.tool_choice itself; remove that"
             if ANSWER_TOOL in names:
                 yield f"answer_from: tool adds a tool {ANSWER_TOOL!r}; rename the one in params"
+
+    def _unmeetable(self) -> Iterator[str]:
+        """Fields of the answer that conditions take and the schema does not have."""
+        if self.answer_schema is None:
+            return
+        known = list(self.answer_schema.resolved["properties"])
+        for number, condition in enumerate(self.conditions):
+            for name in sorted(condition.used.fields - set(known)):
+                near = did_you_mean(name, known)
+                yield f"conditions.{number}: output.{name} is no property of output_schema{near}"
 
     def _refused_by(self, model: str) -> list[str]:
         """Why the API would refuse this task's parameters for a model."""
@@ -328,6 +345,11 @@ class Task(Strict):
     def template(self) -> Template:
         """Of the prompt; where there is none, of nothing."""
         return Template(self.prompt or "")
+
+    @cached_property
+    def must_meet(self) -> Conditions | None:
+        """The conditions, compiled; None where there are none."""
+        return Conditions(self.conditions) if self.conditions else None
 
     def asks_with(self, available: Sequence[str]) -> list[str]:
         """Those of the available columns that its requests are made from."""
