@@ -56,7 +56,7 @@ def cli() -> None:
 @cli.command()
 @_HOME
 @click.option("--pipeline", "pipelines", multiple=True, help="Only this pipeline; repeatable.")
-@click.option("--all", "every", is_flag=True, help="All ready pipelines: about a minute.")
+@click.option("--all", "every", is_flag=True, help="All ready pipelines, in a minute or two.")
 def demo(home: Path | None, pipelines: tuple[str, ...], every: bool) -> None:
     """Run two sample pipelines on the emulator and show what came of it. Needs no key."""
     from batch_etl.commands.demo import demo as command
@@ -237,8 +237,13 @@ def doctor(home: Path | None, defs: Path | None, as_json: bool) -> None:
 @click.argument("name", metavar="[PIPELINE]", required=False)
 @_HOME
 @click.option(
-    "--to", type=click.Path(path_type=Path), required=True, help="FILE.parquet or FILE.csv."
+    "--to",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="FILE.parquet or FILE.csv; with --all or --column a folder.",
 )
+@click.option("--column", help="This column's texts, each row's as a file FOLDER/<id>.md.")
+@click.option("--suffix", default=".md", show_default=True, help="With --column.")
 @click.option(
     "--all", "everything", is_flag=True, help="Every table and view, into the folder --to."
 )
@@ -255,6 +260,8 @@ def export(
     name: str | None,
     home: Path | None,
     to: Path,
+    column: str | None,
+    suffix: str,
     everything: bool,
     kind: str,
     endpoint: str | None,
@@ -265,14 +272,18 @@ def export(
     if everything == (name is not None):
         raise click.UsageError("name a pipeline, table or view; or take --all")
     if name is None:
+        if column is not None:
+            raise click.UsageError("--column is of one pipeline's table, not of --all")
         command.export_all(home, to, kind, endpoint)
+    elif column is not None:
+        command.export_column(home, name, column, to, suffix, endpoint)
     else:
         command.export_one(home, name, to, endpoint)
 
 
 @cli.group()
 def review() -> None:
-    """Work through the records that have no answer: list, export, apply."""
+    """Work through the records that have no answer: list, export, apply, requeue."""
 
 
 @review.command("list")
@@ -318,6 +329,58 @@ def review_apply(
     from batch_etl.commands.review import apply_sheet as command
 
     command(home, pipeline, sheet, endpoint, by)
+
+
+@cli.command()
+@_HOME
+@click.option(
+    "--to", type=click.Path(dir_okay=False, path_type=Path), help="FILE.html; else in the home."
+)
+@click.option(
+    "--days", type=click.IntRange(1, 3660), default=90, show_default=True, help="How far back."
+)
+def report(home: Path | None, to: Path | None, days: int) -> None:
+    """Write cost, volume, quality and latency over time as one HTML page."""
+    from batch_etl.commands.report import report as command
+
+    command(home, to, days)
+
+
+@review.command("requeue")
+@click.argument("pipeline")
+@_HOME
+@click.option("--partition", "partitions", multiple=True, help="Only of this one; repeatable.")
+@click.option("--id", "ids", multiple=True, help="Only the record with this id; repeatable.")
+@click.option("--outcome", "outcomes", multiple=True, help="Only Refused, say; repeatable.")
+@click.option("--model", help="The model to ask, in the place of the task's.")
+@click.option(
+    "--prompt",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the template, in the place of the task's.",
+)
+@click.option("--max-tokens", type=click.IntRange(min=1), help="In the place of the task's.")
+@_DEFS
+@_JSON
+def review_requeue(
+    pipeline: str,
+    home: Path | None,
+    partitions: tuple[str, ...],
+    ids: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    model: str | None,
+    prompt: Path | None,
+    max_tokens: int | None,
+    defs: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask the records of PIPELINE in review once more, with another model or prompt."""
+    from batch_etl.commands.requeue import Otherwise
+    from batch_etl.commands.requeue import requeue as command
+    from batch_etl.warehouse.review import Chosen
+
+    chosen = Chosen(partitions, ids, outcomes)
+    otherwise = Otherwise(model, prompt, max_tokens)
+    command(home, pipeline, chosen, otherwise, defs, as_json=as_json)
 
 
 @cli.command()

@@ -1,5 +1,6 @@
-"""The ready pipelines as their folders have them: name, YAML and sample records, read without
-Dagster.
+"""The ready pipelines as their folders have them: name, YAML and sample records.
+
+Files are read with the standard library alone, not with our own reader.
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ import yaml
 
 import batch_etl
 from batch_etl.batches.task import Task
+from batch_etl.components.partitions import Partitions, slices
+from batch_etl.sources.duckdb_file import DuckdbSource
 
 DEFS = Path(batch_etl.__file__).parent / "defs"
-READY = sorted(
-    path.parent.name
-    for path in DEFS.glob("*/defs.yaml")
-    if "components.BatchPipeline" in path.read_text("utf-8")
-)
+
+
+def _with(component: str) -> list[str]:
+    """The folders whose YAML has such a component."""
+    line = f"type: batch_etl.components.{component}\n"
+    found = DEFS.glob("*/defs.yaml")
+    return sorted(path.parent.name for path in found if line in path.read_text("utf-8"))
+
+
+READY = _with("BatchPipeline")
+EVALUATIONS = _with("Evaluation")
 
 
 @cache
@@ -45,11 +54,22 @@ def schema(pipeline: str) -> dict[str, Any]:
 
 @cache
 def records(pipeline: str) -> list[dict[str, Any]]:
-    """The sample records; none for a pipeline whose source is no text file."""
-    path = attributes(pipeline)["source"].get("path", "")
+    """The sample records: those of its text files, or what its query answers."""
+    source = attributes(pipeline)["source"]
+    if source.get("type") == "duckdb":
+        return list(_asked(pipeline))
+    path = source.get("path", "")
     patterns = [path] if isinstance(path, str) else path
     files = sorted(file for one in patterns if one for file in (DEFS / pipeline).glob(one))
     return [record for file in files for record in _read(file)]
+
+
+def _asked(pipeline: str) -> Iterator[dict[str, Any]]:
+    block = attributes(pipeline)
+    source = DuckdbSource.load(block["source"], "source").anchored(DEFS / pipeline)
+    definition = Partitions.load(block["partitions"], "partitions").definition()
+    for portion in source.read(slices(definition, definition.get_partition_keys())):
+        yield from portion.batch.to_pylist()
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

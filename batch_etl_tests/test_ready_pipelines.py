@@ -82,12 +82,13 @@ def test_the_samples_are_few_and_each_has_an_id_of_its_own(pipeline: str) -> Non
 
 @pytest.mark.parametrize("pipeline", OURS)
 def test_the_yaml_names_only_columns_that_the_records_have(pipeline: str) -> None:
-    block, columns = attributes(pipeline), set(records(pipeline)[0])
+    block = attributes(pipeline)
+    columns = {*records(pipeline)[0], *([block["for_each"]["into"]] if "for_each" in block else [])}
     source = block["source"]
     named = {source["id"], *source.get("types", ()), *block.get("table", {}).get("columns", ())}
     named |= {source["partition_column"]} if "partition_column" in source else set()
     named |= set(block.get("table", {}).get("column_descriptions", ()))
-    assert named | set(task(pipeline).template.fields) <= columns | {"target"}
+    assert named | set(task(pipeline).template.fields) <= columns
 
 
 @pytest.mark.parametrize("pipeline", READY)
@@ -109,7 +110,7 @@ def test_the_record_stands_between_tags_and_our_words_come_last(pipeline: str) -
 HOSTILE: dict[str, str] = {
     "a closing tag": r"</(?:product|contract|brief|document|string|figures|invoice)>",
     "a call to do something else": r"(?i)ignore (?:all |the )?(?:previous|campaign)|SYSTEM",
-    "a Jinja expression": r"\{\{ .+ \}\}",
+    "a Jinja expression": r"\{\{ ?\w.*\}\}",
     "a script": "<script>",
     "letters that are not Latin": "[\u0590-\u06ff\u0900-\u097f\u3040-\u30ff\u4e00-\u9fff]{2}",
     "invisible characters": "[\u200b\u00ad\u202e\u2028\ufeff]",

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batch_etl.commands import emulator, project
+from batch_etl.commands.evaluate import evaluations, run_evaluation, variants_of
 from batch_etl.commands.run import (
     Report,
     pipelines,
@@ -47,17 +48,25 @@ def demo(home: Path | None, only: Sequence[str], *, every: bool = False) -> None
         project.instance(settings) as instance,
     ):
         definitions = project.definitions(None)
+        tables: dict[str, list[str]] = {}
         reports: list[Report] = []
         for name in only or (in_order(definitions) if every else FIRST_LOOK):
-            report = run_pipeline(definitions, instance, name, (), _partitioned(definitions, name))
+            tables[name] = _tables_of(definitions, name)
+            report = _run(definitions, instance, name)
             raise_if_failed(report)
             reports.append(report)
     if every:
-        console.print(_summary_of_all(reports, _outcomes(settings.home, reports)))
+        console.print(_summary_of_all(reports, _outcomes(settings.home, tables)))
     else:
         console.print(_summary(reports))
         _show_rows(console, settings.home, reports)
     console.print(_where_next(settings.home, reports[0]), soft_wrap=True)
+
+
+def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, name: str) -> Report:
+    if name in evaluations(definitions):
+        return run_evaluation(definitions, instance, name)[0]
+    return run_pipeline(definitions, instance, name, (), _partitioned(definitions, name))
 
 
 def _partitioned(definitions: dg.Definitions, name: str) -> bool:
@@ -68,11 +77,21 @@ def _partitioned(definitions: dg.Definitions, name: str) -> bool:
 
 
 def in_order(definitions: dg.Definitions) -> list[str]:
-    """All pipelines, each after those whose tables it reads."""
-    names = pipelines(definitions)
+    """All pipelines and evaluations, each after those whose tables it reads.
+
+    The pipelines that an evaluation compares are its own, and not named beside it.
+    """
+    judged = evaluations(definitions)
+    own = {variant for name in judged for variant in variants_of(definitions, name)}
     keys = definitions.resolve_asset_graph().toposorted_asset_keys
-    places = {key.path[0]: place for place, key in enumerate(keys) if key.path[-1] == "table"}
+    places = {key.path[0]: place for place, key in enumerate(keys)}
+    names = [*(name for name in pipelines(definitions) if name not in own), *judged]
     return sorted(names, key=lambda name: places[name])
+
+
+def _tables_of(definitions: dg.Definitions, name: str) -> list[str]:
+    """The tables with the answers of a pipeline, or of an evaluation's variants."""
+    return variants_of(definitions, name) if name in evaluations(definitions) else [name]
 
 
 _COUNTS = ("records", "answered", "review", "sent", "reused", "batches")
@@ -113,18 +132,19 @@ def _figures(reports: Sequence[Report], columns: Sequence[str]) -> list[str]:
     return [*(f"{count:,}" for count in counts), f"${cost_usd:.4f}"]
 
 
-def _outcomes(home: Path, reports: Sequence[Report]) -> dict[str, str]:
+def _outcomes(home: Path, tables: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """By pipeline: how many records ended how, the most frequent first."""
     import duckdb
 
     found: dict[str, str] = {}
     with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as connection:
-        for report in reports:
+        for name, its in tables.items():
+            rows = " UNION ALL ".join(f"SELECT _outcome FROM emulator.{table}" for table in its)
             counted = connection.sql(
-                f"SELECT _outcome, count(*) FROM {report.table} GROUP BY ALL ORDER BY 2 DESC, 1"
+                f"SELECT _outcome, count(*) FROM ({rows}) GROUP BY ALL ORDER BY 2 DESC, 1"
             )
             parts = [f"{count:,} {outcome}" for outcome, count in counted.fetchall()]
-            found[report.pipeline] = ", ".join(parts)
+            found[name] = ", ".join(parts)
     return found
 
 

@@ -42,9 +42,7 @@ def evaluate(
         definitions = project.definitions(defs)
         with progress_to_stderr(), project.instance(settings) as instance:
             scored = _scored(definitions, name)
-            assets = _assets(definitions, scored)
-            report = Report(name)
-            result = materialize(definitions, instance, assets, {}, report)
+            report, result = run_evaluation(definitions, instance, name)
     gates = _gates(result)
     passed = report.success and all(gate["passed"] or not gate["error"] for gate in gates)
     place = Home.at(settings.home)
@@ -59,6 +57,20 @@ def evaluate(
         _approve(scored, house, report, name)
     if not passed:
         sys.exit(1)
+
+
+def run_evaluation(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, name: str
+) -> tuple[Report, dg.ExecuteInProcessResult]:
+    """Run all variants and their scores as one run; the report is of all answers."""
+    report = Report(name)
+    assets = _assets(definitions, name)
+    return report, materialize(definitions, instance, assets, {}, report)
+
+
+def variants_of(definitions: dg.Definitions, name: str) -> list[str]:
+    """The pipelines that an evaluation compares."""
+    return [dep.asset_key.path[0] for spec in _scored(definitions, name).specs for dep in spec.deps]
 
 
 def evaluations(definitions: dg.Definitions) -> list[str]:
@@ -76,13 +88,13 @@ def _scored(definitions: dg.Definitions, name: str) -> dg.AssetsDefinition:
     return definitions.get_assets_def(dg.AssetKey([name, "scores"]))
 
 
-def _assets(definitions: dg.Definitions, scored: dg.AssetsDefinition) -> list[dg.AssetsDefinition]:
+def _assets(definitions: dg.Definitions, name: str) -> list[dg.AssetsDefinition]:
     """The scores and all that they are made from."""
     import dagster as dg
 
-    pipelines = [dep.asset_key.path[0] for spec in scored.specs for dep in spec.deps]
+    pipelines = variants_of(definitions, name)
     keys = [dg.AssetKey([pipeline, step]) for pipeline in pipelines for step in _STEPS]
-    return [*map(definitions.get_assets_def, keys), scored]
+    return [*map(definitions.get_assets_def, keys), _scored(definitions, name)]
 
 
 def _gates(result: dg.ExecuteInProcessResult) -> list[dict[str, Any]]:

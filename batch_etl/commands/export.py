@@ -1,4 +1,6 @@
-"""``batch-etl export``: a table or view, or all of them, as Parquet or CSV files."""
+"""``batch-etl export``: a table or view, or all of them, as Parquet or CSV files; or a column's
+texts as files of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,15 @@ from pathlib import Path
 import click
 import duckdb
 
-from batch_etl.commands.tables import relation_named, warehouse_at
-from batch_etl.warehouse import Relation, export, format_of, relations, schema_of
+from batch_etl.commands.tables import relation_named, table_named, warehouse_at
+from batch_etl.warehouse import (
+    Relation,
+    export,
+    export_texts,
+    format_of,
+    relations,
+    schema_of,
+)
 
 
 def export_one(home: Path | None, name: str, to: Path, endpoint: str | None) -> None:
@@ -17,6 +26,17 @@ def export_one(home: Path | None, name: str, to: Path, endpoint: str | None) -> 
     warehouse, settings = warehouse_at(home)
     with warehouse.read_only() as connection:
         _write(connection, relation_named(connection, name, endpoint, settings), to)
+
+
+def export_column(
+    home: Path | None, name: str, column: str, folder: Path, suffix: str, endpoint: str | None
+) -> None:
+    """Write the texts of one column of a pipeline's table to ``folder``, a file a row."""
+    warehouse, settings = warehouse_at(home)
+    with warehouse.read_only() as connection:
+        table = table_named(connection, name, endpoint, settings)
+        written = export_texts(connection, table, column, folder.absolute(), suffix)
+    click.echo(f"{table.qualified_name}: {written:,} files in {folder}")
 
 
 def export_all(home: Path | None, folder: Path, kind: str, endpoint: str | None) -> None:

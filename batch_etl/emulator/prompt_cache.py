@@ -112,27 +112,23 @@ class PromptCache:
 
 
 def marks(params: dict[str, Any]) -> list[Any]:
-    """Every ``cache_control`` of the request, in the order of the prompt; that of the whole request
-    (automatic caching: a mark on the last block) comes last.
+    """Every ``cache_control`` of a request whose turns and tools are in order, as the prompt has
+    them; that of the whole request (automatic caching: a mark on the last block) comes last.
     """
-    found = [block["cache_control"] for block in _marked(params)]
+    found: list[Any] = []
+    for part in (params.get("tools"), params.get("system")):
+        if type(part) is list:
+            found += _marks_in(part)
+    for turn in params["messages"]:
+        if type(turn["content"]) is list:
+            found += _marks_in(turn["content"])
     if params.get("cache_control") is not None:
         found.append(params["cache_control"])
     return found
 
 
-def _marked(params: dict[str, Any]) -> list[dict[str, Any]]:
-    parts: list[Any] = [params.get("tools"), params.get("system")]
-    messages = params.get("messages")
-    if isinstance(messages, list):
-        parts += [turn.get("content") for turn in messages if isinstance(turn, dict)]
-    return [
-        block
-        for part in parts
-        if isinstance(part, list)
-        for block in part
-        if isinstance(block, dict) and block.get("cache_control") is not None
-    ]
+def _marks_in(blocks: list[dict[str, Any]]) -> list[Any]:
+    return [block["cache_control"] for block in blocks if block.get("cache_control") is not None]
 
 
 def prefixes_of(params: dict[str, Any], model: Model | None) -> tuple[list[Prefix], list[Mark]]:

@@ -141,3 +141,64 @@ def test_the_dictionary_is_printed_or_written(warehouse: Warehouse, tmp_path: Pa
 def test_the_dictionary_can_be_of_one_endpoint(warehouse: Warehouse) -> None:
     assert "## Schema `emulator`" in run("dictionary", "--endpoint", "emulator")
     assert "## Schema" not in run("dictionary", "--endpoint", "anthropic")
+
+
+LETTERS = TableSpec("letters", "id", output_schema=SCHEMA)
+
+
+def letters(tmp_path: Path, home: Path, ids: list[str], partition_key: str | None) -> None:
+    made = Warehouse(UPath(home / "warehouse/working.duckdb"), UPath(home / "warehouse.duckdb"))
+    records = {"id": ids}
+    answers: list[Any] = [{"label": f"# {name}\r\nö"} for name in ids]
+    answers[-1] = None
+    files = partition(tmp_path, partition_key, answers, records=records, endpoint="emulator")
+    made.load(LETTERS, "emulator", [files])
+    made.publish()
+
+
+def test_a_columns_texts_are_files_named_by_partition_and_id(tmp_path: Path, home: Path) -> None:
+    letters(tmp_path, home, ["a/../b", "..hidden", "ö 1", "in review"], "2026 10")
+    told = run("export", "letters", "--column", "label", "--to", tmp_path / "out")
+    assert told == f"emulator.letters: 3 files in {tmp_path}/out\n"
+    found = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*.*")}
+    assert sorted(map(str, found)) == [
+        "2026_10/_hidden.md",
+        "2026_10/a_.._b.md",
+        "2026_10/ö_1.md",
+    ]
+    assert found[Path("2026_10/ö_1.md")].read_bytes() == "# ö 1\r\nö".encode()
+
+
+def test_without_partitions_the_files_lie_in_the_folder_with_the_suffix_asked_for(
+    tmp_path: Path, home: Path
+) -> None:
+    letters(tmp_path, home, ["a", "b"], None)
+    run("export", "letters", "--column", "label", "--to", tmp_path / "out", "--suffix", ".txt")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.txt"]
+
+
+def test_two_rows_that_would_share_a_file_are_refused_before_any_is_written(
+    tmp_path: Path, home: Path
+) -> None:
+    letters(tmp_path, home, ["a/b", "A_B", "c"], "d")
+    with pytest.raises(BatchEtlError, match=r"'d: A_B' and 'd: a/b' would both be d/a_b\.md"):
+        run("export", "letters", "--column", "label", "--to", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("labl", "no column 'labl'; did you mean 'label'?"), ("_attempt", "is SMALLINT, and no text")],
+)
+def test_only_a_texts_column_can_be_written_as_files(
+    warehouse: Warehouse, tmp_path: Path, column: str, words: str
+) -> None:
+    with pytest.raises(BatchEtlError) as caught:
+        run("export", "posts", "--column", column, "--to", tmp_path / "out")
+    assert words in str(caught.value)
+
+
+def test_a_column_is_of_one_table(warehouse: Warehouse, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["export", "--all", "--column", "label", "--to", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "not of --all" in done.output

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_etl.emulator.plainest import plainest
 from batch_etl.emulator.records import Record, asking_turn, record_in
 from batch_etl.emulator.replies import answer, extract
 from batch_etl.emulator.schemas import FORMATS, why_refused
@@ -90,6 +91,13 @@ def test_any_answer_is_valid_under_its_schema(schema: Any, text: str, seed: int)
     value = answer(schema, Record(text, seed))
     jsonschema_rs.validator_for(schema, validate_formats=True).validate(value)
     assert answer(schema, Record(text, seed)) == value
+
+
+@settings(max_examples=150, deadline=None)
+@given(SCHEMAS)
+def test_the_plainest_value_is_valid_under_its_schema(schema: Any) -> None:
+    assert why_refused(schema) is None
+    jsonschema_rs.validator_for(schema, validate_formats=True).validate(plainest(schema))
 
 
 def ask(text: str, **properties: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from anthropic.types.messages import MessageBatch
 
 from batch_etl.emulator.server import running
 from batch_etl.emulator.settings import Pace
-from batch_etl_tests.emulator.driver import Driver, asking_for_json, line, lines, sdk
+from batch_etl_tests.emulator.driver import SCHEMA, Driver, asking_for_json, line, lines, sdk
+from batch_etl_tests.emulator.pictures import image, image_block
 
 
 def ended(client: anthropic.Anthropic, batch_id: str) -> MessageBatch:
@@ -47,6 +48,36 @@ def test_errored_lines_are_typed_by_the_sdk(client: anthropic.Anthropic) -> None
     assert entry.result.type == "errored"
     assert entry.result.error.error.type == "not_found_error"
     assert entry.result.error.error.message == "model: claude-none-9"
+
+
+def test_the_sdk_types_answers_of_every_kind(client: anthropic.Anthropic) -> None:
+    tools = [{"name": "label", "input_schema": SCHEMA}]
+    asked: dict[str, dict[str, Any]] = {
+        "tool": {"tools": tools, "tool_choice": {"type": "tool", "name": "label"}},
+        "thinking": {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000},
+        "stopped": {"stop_sequences": ["Text"]},
+        "image": {"messages": [{"role": "user", "content": [image_block(image())]}]},
+    }
+    requests = [line(name, **changes) for name, changes in asked.items()]
+    made = client.messages.batches.create(requests=requests)
+    ended(client, made.id)
+    results = {entry.custom_id: entry.result for entry in client.messages.batches.results(made.id)}
+    found = {name: result.message for name, result in results.items() if result.type == "succeeded"}
+    call = found["tool"].content[0]
+    assert isinstance(call, anthropic.types.ToolUseBlock)
+    assert (call.name, found["tool"].stop_reason) == ("label", "tool_use")
+    thought = found["thinking"].content[0]
+    assert isinstance(thought, anthropic.types.ThinkingBlock)
+    assert thought.signature == "emulator"
+    details = found["thinking"].usage.output_tokens_details
+    assert details is not None
+    assert details.thinking_tokens > 0
+    assert (found["stopped"].stop_reason, found["stopped"].stop_sequence) == (
+        "stop_sequence",
+        "Text",
+    )
+    unread: Any = found["image"].to_dict()["emulated"]
+    assert unread["unread"][0]["what"] == "image/png, 40 x 30 pixels"
 
 
 def test_list_pages_by_itself_newest_first(client: anthropic.Anthropic) -> None:

@@ -10,12 +10,9 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from batch_etl.emulator.media.remembered import Remembered
-
 PATCH_PX = 28
 MAX_EDGE_PX = 8_000
 """A larger image is refused, so it is not decoded either."""
-MOST_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ def media_type_of(data: bytes) -> str | None:
     return "image/webp" if is_webp else None
 
 
-def _look(data: bytes) -> Picture | None:
+def look(data: bytes) -> Picture | None:
+    """The picture that the bytes are; None when they are no image of a known type."""
     media_type = media_type_of(data)
     if media_type is None:
         return None
@@ -52,10 +50,6 @@ def _look(data: bytes) -> Picture | None:
         width_px, height_px = image.size
         whole = max(width_px, height_px) <= MAX_EDGE_PX and _decodes(image)
     return Picture(media_type, width_px, height_px, whole)
-
-
-look = Remembered(_look, MOST_REMEMBERED)
-"""The picture that the bytes are; None when they are no image of a known type."""
 
 
 def _opened(media_type: str, data: bytes) -> Any:

@@ -13,12 +13,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from batch_etl.emulator.media.remembered import Remembered
-
 PAGE_TOKENS = 1_600
 MOST_PAGES = 600
 """More are refused for every model, so they are not read either."""
-MOST_REMEMBERED = 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class Pdf:
         return "\n\n".join(page for page in self.pages if page)
 
 
-def _read(data: bytes) -> Pdf | None:
+def read(data: bytes) -> Pdf | None:
+    """The PDF that the bytes are; None when they cannot be read as one."""
     from pypdf import PdfReader
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its complaints are not ours
@@ -54,7 +52,3 @@ def _text_of(page: Any) -> str:
         return page.extract_text().strip()
     except Exception:  # noqa: BLE001  the other pages may be read all the same
         return ""
-
-
-read = Remembered(_read, MOST_REMEMBERED)
-"""The PDF that the bytes are; None when they cannot be read as one."""

@@ -1,4 +1,4 @@
-"""Results that are kept by the digest of the data they were made from."""
+"""Results that are kept by the text they were made from."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from batch_etl.emulator.shared import digest16
-
 Result = TypeVar("Result")
 
 
 class Remembered(Generic[Result]):
-    """The last ``most`` results of ``function``; safe to call from any thread. The data itself is
-    not kept.
+    """The last ``most`` results of ``function``; safe to call from any thread.
+
+    The texts (base64 of some megabytes) are not kept: they are told apart by their length and
+    their hash, which Python works out once for a string.
     """
 
-    def __init__(self, function: Callable[[bytes], Result], most: int) -> None:
+    def __init__(self, function: Callable[[str], Result], most: int) -> None:
         self._function = function
         self._most = most
-        self._known: OrderedDict[bytes, Result] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int], Result] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, data: bytes) -> Result:
-        digest = digest16(data)
+    def __call__(self, text: str) -> Result:
+        key = (len(text), hash(text))
         with self._lock:
-            if digest in self._known:
-                self._known.move_to_end(digest)
-                return self._known[digest]
-        result = self._function(data)
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        result = self._function(text)
         with self._lock:
-            self._known[digest] = result
+            self._known[key] = result
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
         return result
