@@ -12,7 +12,8 @@ from batch_etl.batches.priming import FEWEST, hit_rate
 from batch_etl.errors import ConfigError
 from batch_etl_tests.batches.engine import Site, rows, task, until_done
 
-SYSTEM = "You classify what people say about things. " * 20
+SYSTEM = "You classify what people say about things. " * 400
+"""More than the 4,096 tokens that the model caches at the least."""
 CACHED: dict[str, Any] = {
     "system": [{"type": "text", "text": SYSTEM, "cache_control": {"type": "ephemeral"}}],
     "prime_cache": True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -321,3 +323,16 @@ def test_damaged_files_are_never_more_than_unreadable() -> None:
     for n in range(0, len(page), 53):
         found = read(page[:n])
         assert found is None or found.pages in (("some text",), ("",))
+
+
+def test_text_alone_loads_neither_pillow_nor_pypdf() -> None:
+    code = (
+        "import sys; import batch_etl.emulator.server\n"
+        "from batch_etl.emulator.lines import Terms\n"
+        "from batch_etl.emulator.outcomes import Examiner\n"
+        f"line = {json.dumps(params('A text.')).encode()!r}\n"
+        "kind = Examiner(seed=0, terms=Terms(), conditions=[]).outcome('a', line).kind\n"
+        "print(kind, sorted({'PIL', 'pypdf'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "succeeded []"

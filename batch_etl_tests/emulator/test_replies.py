@@ -216,6 +216,17 @@ def test_a_list_of_names_and_values_is_that_of_the_record_s_lines() -> None:
     ]
 
 
+def test_a_list_of_texts_with_numbers_is_that_of_the_record_s_rows() -> None:
+    number = {"type": "number"}
+    row = {"what": {"type": "string"}, "quantity": {"type": "integer"}, "price": number}
+    items = {"type": "object", "properties": row, "required": [*row]}
+    text = "Vendor: Acme 77\nMug, green  6  14.00\nFreight 1 1,180.5\nTotal: 1,264.50\n3 4 5"
+    assert ask(f"<t>{text}</t>", rows={"type": "array", "items": items})["rows"] == [
+        {"what": "Mug, green", "quantity": 6, "price": 14.0},
+        {"what": "Freight", "quantity": 1, "price": 1180.5},
+    ]
+
+
 def test_a_quote_stands_in_the_record_and_limits_of_the_description_are_kept_to() -> None:
     text = "word " * 100 + "end"
     found = ask(
