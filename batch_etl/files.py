@@ -7,8 +7,10 @@
       results/<endpoint>/<pipeline>/<partition>.parquet   what the transform hands to the load
       reviews/<endpoint>/<pipeline>/<time>-<random>.parquet  what people decided
       ledger.db                                           transforms, batches, events
+      queue.db                                            items that were enqueued, and their drains
       warehouse.duckdb                                    what analysts open
       warehouse/working.duckdb                            what loads write
+      report.html                                         cost, volume, quality and latency over time
       dagster/                                            Dagster's own storage
       emulator/                                           the emulator's batches
 
@@ -26,7 +28,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -73,9 +75,18 @@ class Home:
         return self.root / "ledger.db"
 
     @property
+    def queue(self) -> UPath:
+        return self.root / "queue.db"
+
+    @property
     def warehouse(self) -> UPath:
         """The published DuckDB file: replaced by rename, opened by analysts."""
         return self.root / "warehouse.duckdb"
+
+    @property
+    def report(self) -> UPath:
+        """The page of cost, volume, quality and latency."""
+        return self.root / "report.html"
 
     @property
     def warehouse_working(self) -> UPath:
@@ -138,6 +149,12 @@ def _settle(temporary: UPath, path: UPath) -> None:
         os.close(directory)
 
 
+def lean_options(schema: pa.Schema) -> dict[str, Any]:
+    """Options of a Parquet writer for columns of unique values, beside those of dictionaries."""
+    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    return {"use_dictionary": words, "write_statistics": False}
+
+
 class ParquetSink:
     """Write Arrow batches to one Parquet file that appears only when the ``with`` body succeeds.
 
@@ -148,9 +165,16 @@ class ParquetSink:
     _MAX_HELD_BYTES = 64 * 2**20
     _BATCH_OVERHEAD_BYTES = 4096  # what a batch costs beside its rows, for tiny batches
 
-    def __init__(self, path: UPath, schema: pa.Schema, what: str = "file") -> None:
+    def __init__(
+        self, path: UPath, schema: pa.Schema, what: str = "file", *, lean: bool = False
+    ) -> None:
+        """``lean``: nearly every value of a column is another one, unless the column's type is a
+        dictionary. To look for values that stand twice, and for the least and the greatest of each
+        group, costs as much as all the rest then.
+        """
         self.path = path
         self._what = what
+        self._options = lean_options(schema) if lean else {}
         self.schema = schema
         self.rows = 0
         self._held: list[pa.RecordBatch] = []
@@ -160,7 +184,11 @@ class ParquetSink:
     def __enter__(self) -> Self:
         self._replacing = replacing(self.path, self._what)
         self._writer = pq.ParquetWriter(
-            str(self._replacing.__enter__()), self.schema, compression="zstd", compression_level=1
+            str(self._replacing.__enter__()),
+            self.schema,
+            compression="zstd",
+            compression_level=1,
+            **self._options,
         )
         return self
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from upath import UPath
 
+from batch_etl import memory
 from batch_etl.batches.answers import (
     ANSWERS,
     Price,
@@ -29,17 +30,21 @@ from batch_etl.batches.answers import (
     raw_path,
 )
 from batch_etl.batches.errors import Interrupted
-from batch_etl.batches.outcome import MISSING, Outcome, decode, decode_block, outcome_of
+from batch_etl.batches.outcome import MISSING, decode, decode_block
 from batch_etl.batches.request import rows_named
 from batch_etl.batches.schema import OutputSchema
+from batch_etl.batches.told import Reader, Told
 from batch_etl.effects import effect
 from batch_etl.files import ParquetSink, replacing
 
-_ROWS = 4_096
-"""Requests whose outcomes become columns at once."""
+_BLOCK_BYTES = 2**21
+"""Lines that are decoded and become columns at once: some thousands."""
+
+_ROWS = 8_192
+"""Missing requests that become columns at once."""
 
 Rows = npt.NDArray[np.int64]
-_Group = tuple[Rows, list[Outcome]]
+_Group = tuple[Rows, Told]
 """Some requests' rows in the manifest, and what became of each."""
 
 
@@ -82,13 +87,13 @@ def collect(
     collected = Collected()
     with (
         replacing(raw_path(folder, token), "raw results") as raw_file,
-        ParquetSink(answers_path(folder, token), ANSWERS, "answers") as sink,
+        ParquetSink(answers_path(folder, token), ANSWERS, "answers", lean=True) as sink,
         pa.CompressedOutputStream(pa.OSFile(str(raw_file), "wb"), "zstd") as raw,
     ):
-        roll = _RollCall(token, len(source.keys), collected)
-        told = (roll.answered(block, schema) for block in _blocks(_kept(chunks, raw)))
-        for rows, outcomes in chain(_joined(told), roll.missing()):
-            sink.write(answer_rows(rows, outcomes, source, price, collected.totals))
+        roll = _RollCall(token, len(source.keys), collected, schema)
+        answered = map(roll.answered, _blocks(_kept(chunks, raw), _BLOCK_BYTES))
+        for rows, told in chain(answered, roll.missing()):
+            sink.write(answer_rows(rows, told, source, price, collected.totals))
     return collected
 
 
@@ -109,20 +114,31 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from _lines_of(block)
 
 
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _blocks(chunks: Iterable[bytes], least_bytes: int = 0) -> Iterator[bytes]:
     """The stream cut where lines end: each block ends with a newline, but for the last."""
     held: list[bytes] = []
+    held_bytes = 0
     for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
-        if end:
+        if end and held_bytes + end >= least_bytes:
             yield b"".join([*held, chunk[:end]])
-            held = []
-        held.append(chunk[end:])
-    rest = b"".join(held)
-    if rest and not rest.isspace():
-        if _is_torn(rest):
+            held, held_bytes = [], 0
+            chunk = chunk[end:]  # noqa: PLW2901
+        held.append(chunk)
+        held_bytes += len(chunk)
+    yield from _rest(b"".join(held))
+
+
+def _rest(held: bytes) -> Iterator[bytes]:
+    """What came last: whole lines, and one that may lack its newline, or be torn."""
+    end = held.rfind(b"\n") + 1
+    if end:
+        yield held[:end]
+    last = held[end:]
+    if last and not last.isspace():
+        if _is_torn(last):
             raise Interrupted("reading the results", reason="the last line is not whole")
-        yield rest
+        yield last
 
 
 def _lines_of(block: bytes) -> Iterator[bytes]:
@@ -143,25 +159,30 @@ def _is_torn(line: bytes) -> bool:
 class _RollCall:
     """Which requests of the batch have their line: the first one that names a request counts."""
 
-    def __init__(self, token: str, requests: int, collected: Collected) -> None:
+    def __init__(
+        self, token: str, requests: int, collected: Collected, schema: OutputSchema | None
+    ) -> None:
         self._token = token
         self._seen = np.zeros(requests, dtype=bool)
         self._collected = collected
+        self._schema = schema
+        self._reader = Reader(schema)
 
-    def answered(self, block: bytes, schema: OutputSchema | None) -> _Group:
-        """The outcomes that a block's lines tell of requests that had none yet, in their order."""
-        parsed = decode_block(block)
-        if parsed is None:
-            return self._one_by_one(block, schema)
-        places, rows = self._first([line.custom_id for line in parsed])
-        return rows, [outcome_of(parsed[place].result, schema) for place in places]
+    def answered(self, block: bytes) -> _Group:
+        """What a block's lines tell of requests that had none yet, in their order."""
+        with memory.uncollected():
+            parsed = decode_block(block)
+            if parsed is None:
+                return self._one_by_one(block)
+            places, rows = self._first([line.custom_id for line in parsed])
+            return rows, self._reader.told([parsed[place].result for place in places])
 
-    def _one_by_one(self, block: bytes, schema: OutputSchema | None) -> _Group:
-        decoded = [decode(line, schema) for line in _lines_of(block)]
+    def _one_by_one(self, block: bytes) -> _Group:
+        decoded = [decode(line, self._schema) for line in _lines_of(block)]
         named = [line for line in decoded if line is not None]
         self._collected.unreadable += len(decoded) - len(named)
         places, rows = self._first([line.custom_id for line in named])
-        return rows, [named[place].outcome for place in places]
+        return rows, Told.of([named[place].outcome for place in places])
 
     def _first(self, names: list[str]) -> tuple[list[int], Rows]:
         """Places among the names, and rows, of the requests that had no line yet."""
@@ -180,18 +201,4 @@ class _RollCall:
         self._collected.missing = len(absent)
         for start in range(0, len(absent), _ROWS):
             rows = absent[start : start + _ROWS]
-            yield rows, [MISSING] * len(rows)
-
-
-def _joined(groups: Iterable[_Group]) -> Iterator[_Group]:
-    """Groups of at least ``_ROWS`` requests, but for the last."""
-    rows: list[Rows] = []
-    outcomes: list[Outcome] = []
-    for some, theirs in groups:
-        rows.append(some)
-        outcomes += theirs
-        if len(outcomes) >= _ROWS:
-            yield np.concatenate(rows), outcomes
-            rows, outcomes = [], []
-    if outcomes:
-        yield np.concatenate(rows), outcomes
+            yield rows, Told.of([MISSING] * len(rows))

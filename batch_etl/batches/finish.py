@@ -67,7 +67,8 @@ bills. It is null where a price is unknown."""
 _SHOWN = [
     name
     for name in ANSWERS.names
-    if name == "row" or (name in RESULTS.names and name not in ("request_key", "record_id", "cost_usd"))
+    if name == "row"
+    or (name in RESULTS.names and name not in ("request_key", "record_id", "cost_usd"))
 ]
 """What results show of an answer as it is, and the row in which it stands."""
 

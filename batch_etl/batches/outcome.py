@@ -5,7 +5,8 @@ off, or not the JSON that was asked for. The kind is decided here, once, from th
 that raw results decode again to the same outcomes.
 
     Succeeded   an answer that the schema allows (or, without a schema, any text)
-    Invalid     the model's text is not JSON, or breaks the schema
+    Invalid     the model's text is not JSON, or breaks the schema (a task with conditions sees what
+                fails one as Invalid too: ``judging.py``)
     Truncated   the answer hit max_tokens or the context window
     Refused     the model declined (a succeeded line with stop_reason refusal; it is billed)
     Errored     the API answered this line with an error (free)

@@ -19,7 +19,7 @@ among the keys in flight.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -215,6 +215,9 @@ def _plan_rows(rendered: Rendered, problems: dict[int, str]) -> pa.RecordBatch:
 _SAMPLE = 20
 """Requests of which the tokens are counted: spread over all that would be sent."""
 
+_MOST_PROBLEMS = 20
+_OTHER_PROBLEMS = "other reasons, which the review queue of a run has"
+
 _SAMPLE_BYTES = 32 * 2**20
 """More of them are not held: requests with images are large."""
 
@@ -228,7 +231,7 @@ class Measured:
     """Of all requests that would be sent."""
     largest_bytes: int = 0
     problems: Counter[str] = field(default_factory=Counter[str])
-    """Why records could not be sent, and how many of each."""
+    """Why records could not be sent, and how many of each; many reasons are not told apart."""
     _stride: int = 1
     _spread: list[bytes] = field(default_factory=list[bytes])
 
@@ -246,6 +249,12 @@ class Measured:
     def sample(self) -> list[bytes]:
         """The parameters of a few requests, from the first to the last."""
         return self._spread[:: -(-len(self._spread) // _SAMPLE) or 1]
+
+    def note(self, problems: Iterable[str]) -> None:
+        """Count reasons: each file that is missing has one of its own."""
+        for problem in problems:
+            told = problem in self.problems or len(self.problems) < _MOST_PROBLEMS
+            self.problems[problem if told else _OTHER_PROBLEMS] += 1
 
     def add(self, params: bytes, number: int) -> None:
         """Take in the request of this number, counted from 0."""
@@ -295,7 +304,7 @@ def measure(
             if observe is not None:
                 observe(ordinal, rendered)
             problems = _problems(rendered, limits)
-            measured.problems.update(problems.values())
+            measured.note(problems.values())
             number = measured.counts.sent
             sendable = _without(problems, rendered)
             fresh = _fresh(rendered.keys, sendable, onlooker, flight, measured.counts)

@@ -56,7 +56,7 @@ class KnownGood:
     def write(self, path: Path) -> None:
         """Replace the file, whole or not at all; sorted, so that a change reads well as a diff."""
         with (
-            replacing(UPath(path), "known_good") as temporary,
+            replacing(UPath(path)) as temporary,
             temporary.open("w", encoding="utf-8") as file,
         ):
             for record_id in sorted(self.answers):

@@ -86,7 +86,8 @@ def test_requests_that_are_packed_together_lie_as_if_packed_one_by_one(slices, c
     for some in own:
         rows = list(range(row, row + len(some)))
         ids = [f"r{each}" for each in rows]
-        filled += list(filling.fill(some, [b"k%d" % each for each in rows], 3, rows, ids))
+        keys = np.array([b"k%d" % each for each in rows], dtype="S16")
+        filled += list(filling.fill(some, keys, 3, np.array(rows, dtype=np.int64), ids))
         row += len(some)
     filled.append(filling.batch())
     alone = packed([one for some in own for one in some], limits)
