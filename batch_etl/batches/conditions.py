@@ -32,6 +32,7 @@ import jinja2
 import jinja2.nodes
 import jinja2.sandbox
 import pydantic
+from pydantic_core import CoreSchema
 
 from batch_etl.strict import Strict, did_you_mean
 
@@ -226,6 +227,13 @@ class Condition(Strict):
     @classmethod
     def _may_be_the_expression_alone(cls, values: Any) -> Any:
         return {"that": values} if isinstance(values, str) else values
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: pydantic.GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """For editors and ``dg check yaml``: the expression alone will do."""
+        return {"anyOf": [{"type": "string"}, handler(core)]}
 
     @pydantic.field_validator("that", "otherwise")
     @classmethod

@@ -316,13 +316,38 @@ def _check_shapes(params: Mapping[str, Any]) -> Iterator[str]:
     if effort not in ("low", "medium", "high", "xhigh", "max"):
         yield f"output_config.effort is {effort!r}; use low, medium, high, xhigh or max"
     tools = [_mapping(tool) for tool in _list(params.get("tools"))]
-    strict = [tool for tool in tools if tool.get("strict")]
-    if len(strict) > 20:
-        yield f"{len(strict)} tools are strict; the API takes at most 20 a request"
+    yield from _check_strict([tool for tool in tools if tool.get("strict")])
     choice = _mapping(params.get("tool_choice"))
     named = [tool.get("name") for tool in tools]
     if "tools" in params and choice.get("type") == "tool" and choice.get("name") not in named:
         yield f"tool_choice names the tool {choice.get('name')!r}, which is not among the tools"
+
+
+def _check_strict(strict: list[Mapping[str, Any]]) -> Iterator[str]:
+    if len(strict) > 20:
+        yield f"{len(strict)} tools are strict; the API takes at most 20 a request"
+    parts = [part for tool in strict for part in _parts(tool.get("input_schema"))]
+    optional = sum(
+        len(_mapping(part.get("properties"))) - len(_list(part.get("required"))) for part in parts
+    )
+    unions = sum("anyOf" in part or len(_list(part.get("type"))) > 1 for part in parts)
+    for number, limit, what in ((optional, 24, "optional"), (unions, 16, "of several types")):
+        if number > limit:
+            yield (
+                f"{number} properties of strict tools are {what}; the API takes at most {limit} a "
+                "request: make them required, or simpler"
+            )
+
+
+def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
+    """A schema and all that stand in it."""
+    node = _mapping(schema)
+    if not node:
+        return
+    yield node
+    inner = [*_mapping(node.get("properties")).values(), node.get("items")]
+    for child in [*inner, *_list(node.get("anyOf")), *_mapping(node.get("$defs")).values()]:
+        yield from _parts(child)
 
 
 def _check_for_model(
@@ -335,6 +360,9 @@ def _check_for_model(
         for name in _off_default(params):
             yield f"{facts.id} refuses {name}; leave it out"
     choice = _mapping(params.get("tool_choice")).get("type")
+    thinking = _mapping(params.get("thinking")).get("type")
+    if choice in ("any", "tool") and thinking == "enabled":
+        yield f"a forced tool_choice ({choice}) does not go with thinking.type 'enabled'; drop one"
     if choice in ("any", "tool") and not facts.takes_forced_tool_choice:
         yield f"{facts.id} refuses a forced tool_choice ({choice}); use output_config.format"
 

@@ -59,6 +59,9 @@ PASSED_THROUGH = frozenset(
 )
 """Messages parameters that a task may set under ``params`` (SDK 2.12 types, both API versions)."""
 
+API_MAX_CACHE_MARKS = 4
+"""Blocks with a ``cache_control`` in one request (prompt caching page)."""
+
 ANSWER_TOOL = "answer"
 """The tool whose input is the answer, where a task asks so."""
 
@@ -253,6 +256,11 @@ class Task(Strict):
                 "prime_cache: the task has no cache_control, so there is no prompt cache to prime; "
                 "put one on a block of `system` or on a tool, or remove prime_cache"
             )
+        if len(self._marks) > API_MAX_CACHE_MARKS:
+            refused.append(
+                f"{len(self._marks)} blocks have a cache_control, and the API takes "
+                f"{API_MAX_CACHE_MARKS} a request; keep those of the longest prefixes"
+            )
         if refused:
             raise ValueError("; ".join(refused))
         return self
@@ -265,7 +273,9 @@ class Task(Strict):
             if problems and not self._label_files:
                 yield f"examples.{number}.assistant: {'; '.join(problems)}"
         if self.answer_from == "tool":
-            names = [tool.get("name") for tool in self.params.get("tools") or ()]
+            tools = cast("list[Any]", self.params.get("tools") or [])
+            own = [cast("dict[str, Any]", tool) for tool in tools if isinstance(tool, dict)]
+            names = [tool.get("name") for tool in own]
             if schema is None:
                 yield "answer_from: a tool has an input that a schema describes; add output_schema"
             if "tool_choice" in self.params:
@@ -336,10 +346,16 @@ class Task(Strict):
     @cached_property
     def cache_ttl(self) -> Literal["5m", "1h"] | None:
         """The longest time to live that a ``cache_control`` asks for; None without any."""
+        found = {*self._marks, *_ttls({"cache_control": self.params.get("cache_control")})}
+        return None if not found else "1h" if "1h" in found else "5m"
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """The time to live of each ``cache_control`` on a block."""
         blocks = [one.user for one in self.examples]
         controls = [{"cache_control": one.cache_control} for one in self.attachments]
-        found = set(_ttls([self.system, self.params, *blocks, *controls]))
-        return None if not found else "1h" if "1h" in found else "5m"
+        rest = {name: value for name, value in self.params.items() if name != "cache_control"}
+        return list(_ttls([self.system, rest, *blocks, *controls]))
 
     @cached_property
     def template(self) -> Template:

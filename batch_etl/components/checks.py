@@ -69,7 +69,7 @@ class SuccessRate(Check):
 
 
 class SchemaValidity(Check):
-    """Share of the records whose answer the schema does not allow."""
+    """Share of the records whose answer the schema, or a condition, does not allow."""
 
     max_share: Share = pydantic.Field(default=0.05, description="Largest share of Invalid.")
 

@@ -50,8 +50,8 @@ def success_rate(partition: str | None, answered: int, records: int, min_share: 
 def schema_validity(partition: str | None, invalid: int, records: int, max_share: float) -> Verdict:
     share = invalid / records if records else 0.0
     sentence = (
-        f"{invalid:,} of {records:,} records have an answer that the schema does not allow "
-        f"({share:.1%}); at most {max_share:.1%} may."
+        f"{invalid:,} of {records:,} records have an answer that the schema, or a condition, does "
+        f"not allow ({share:.1%}); at most {max_share:.1%} may."
     )
     numbers = {"invalid": invalid, "records": records, "share": share, "max_share": max_share}
     return Verdict("schema_validity", partition, share <= max_share, sentence, numbers)

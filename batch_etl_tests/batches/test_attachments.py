@@ -49,6 +49,11 @@ REFUSED = [
      ["claude-opus-5-5 refuses a forced tool_choice (tool)"]),
     ({"answer_from": "tool", "retry": {"stronger_models": ["claude-sonnet-5-5"]}},
      ["retry.stronger_models.0", "refuses a forced tool_choice"]),
+    ({"answer_from": "tool", "claude_model": "claude-opus-4-5",
+      "params": {"thinking": {"type": "enabled", "budget_tokens": 10}}},
+     ["a forced tool_choice (tool) does not go with thinking.type 'enabled'"]),
+    ({"attachments": [{**IMAGE, "cache_control": {"type": "ephemeral"}}] * 5},
+     ["5 blocks have a cache_control, and the API takes 4"]),
     ({"params": {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "lookup"}}},
      ["tool_choice names the tool 'lookup', which is not among the tools"]),
 ]  # fmt: skip

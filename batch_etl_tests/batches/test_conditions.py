@@ -24,6 +24,7 @@ from batch_etl.batches.conditions import (
     same_items,
     sum_of,
 )
+from batch_etl.batches.task import Task
 from batch_etl.errors import ConfigError
 from batch_etl_tests.batches.engine import task
 
@@ -249,6 +250,16 @@ def test_the_columns_and_fields_that_a_condition_takes_are_known_at_load():
     )
     assert condition.used.columns == {"text", "Order ID", "b", "items", "c"}
     assert condition.used.fields == {"x", "y", "z"}
+
+
+def test_editors_and_dg_take_the_expression_alone_too():
+    import jsonschema_rs
+
+    whole = jsonschema_rs.validator_for(Task.model_json_schema())
+    known = {"claude_model": "m", "max_tokens": 1, "prompt": "x"}
+    for one in ("text", {"that": "text", "otherwise": "x"}):
+        assert whole.is_valid({**known, "conditions": [one]})
+    assert not whole.is_valid({**known, "conditions": [{"than": "text"}]})
 
 
 def test_conditions_are_not_in_the_tasks_fingerprint():

@@ -134,6 +134,15 @@ def test_a_run_of_which_no_file_is_there_sends_nothing_and_says_why_of_each(
     assert site.bill == (0, 0, 0)
 
 
+def test_the_outlook_tells_of_many_missing_files_in_few_lines(site: Site, tmp_path: Path):
+    records = drawn(tmp_path / "scans", 40)
+    own = with_folder(site, tmp_path / "elsewhere", records)
+    problems = site.runner().outlook(own).measured.problems
+    assert sum(problems.values()) == 40
+    assert len(problems) == 21
+    assert problems.most_common(1) == [("other reasons, which the review queue of a run has", 20)]
+
+
 def test_a_changed_file_is_asked_again_and_the_others_are_not(site: Site, tmp_path: Path):
     records = drawn(tmp_path / "scans", 4)
     own = with_folder(site, tmp_path / "scans", records)

@@ -20,6 +20,13 @@ from batch_etl.batches.models import (
 TODAY = date(2026, 11, 23)
 
 
+def strict(count: int, required: list[str], kind: dict[str, Any]) -> dict[str, Any]:
+    """A strict tool whose input has so many properties of a kind."""
+    properties = {f"p{n}": kind for n in range(count)}
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"name": "t", "strict": True, "input_schema": schema}
+
+
 @pytest.mark.parametrize(
     ("name", "id_", "max_output_tokens", "context_tokens"),
     [
@@ -127,6 +134,23 @@ def thinking(kind: str) -> dict[str, Any]:
         ("claude-opus-5", {"service_tier": "batch"}, "standard_only"),
         ("claude-opus-5", {"output_config": {"effort": "huge"}}, "'huge'"),
         ("claude-opus-5", {"tools": [{"strict": True}] * 21}, "at most 20"),
+        ("claude-opus-5", {"tools": [strict(25, [], {"type": "null"})]}, "25 properties of strict"),
+        ("claude-opus-5", {"tools": [strict(13, [], {"type": "null"})] * 2}, "26 properties of"),
+        (
+            "claude-opus-5",
+            {"tools": [strict(17, [f"p{n}" for n in range(17)], {"type": ["string", "null"]})]},
+            "17 properties of strict tools are of several types",
+        ),
+        (
+            "claude-opus-4-5",
+            {"thinking": {"type": "enabled"}, "tool_choice": {"type": "any"}},
+            "does not go with thinking.type 'enabled'",
+        ),
+        (
+            "claude-opus-5",
+            {"tools": [{"name": "a"}], "tool_choice": {"type": "tool", "name": "b"}},
+            "'b', which is not among the tools",
+        ),
     ],
 )
 def test_what_the_api_would_refuse_is_found_before_anything_is_sent(
