@@ -24,6 +24,9 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 EMULATOR_URL = "http://127.0.0.1:8321"
 EMULATOR_KEY = "emulator-needs-no-key"
 
+ALERTS_SETTING = "BATCH_ETL_ALERT_URLS"
+"""The environment variable with the URLs that alerts are sent to."""
+
 EndpointChoice = Literal["anthropic", "emulator"]
 
 SETTINGS: dict[str, str] = {
@@ -31,6 +34,10 @@ SETTINGS: dict[str, str] = {
     "BATCH_ETL_ENDPOINT": "whom to ask: `anthropic` (default where a key is set) or `emulator`",
     "BATCH_ETL_EMULATOR_URL": f"where the emulator listens (default `{EMULATOR_URL}`)",
     "BATCH_ETL_LEDGER": "SQLAlchemy URL of the ledger (default: SQLite, `ledger.db` in the home)",
+    "BATCH_ETL_QUEUE": (
+        "SQLAlchemy URL of the queue's tables (default: the ledger's database where that is "
+        "PostgreSQL, else SQLite, `queue.db` in the home)"
+    ),
     "BATCH_ETL_PRICES": "YAML file with dated price overrides",
     "BATCH_ETL_BUDGET_DAY_USD": (
         "dollars that all pipelines of the ledger may commit on one day (UTC) at one endpoint; "
@@ -39,6 +46,9 @@ SETTINGS: dict[str, str] = {
     "BATCH_ETL_CREATE_GRACE_S": (
         "seconds that a batch whose create call was never answered may take to show in the API's "
         "list, before its requests are sent again (default `60`)"
+    ),
+    "BATCH_ETL_ALERT_URLS": (
+        "where alerts are sent: apprise URLs with spaces between them (default: nowhere)"
     ),
     "ANTHROPIC_API_KEY": "the API key, sent as `x-api-key`",
     "ANTHROPIC_AUTH_TOKEN": "a token instead of a key, sent as `Authorization: Bearer`",
@@ -73,6 +83,8 @@ class Settings:
     version: str
     create_grace_s: float = 60.0
     budget_day_usd: Decimal | None = None
+    queue_url: str | None = field(default=None, repr=False)
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def has_key(self) -> bool:
@@ -111,6 +123,8 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         base_url=get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL,
         version=get("ANTHROPIC_VERSION") or "2023-06-01",
         budget_day_usd=day_budget(get(DAY_SETTING)),
+        alert_urls=tuple((get(ALERTS_SETTING) or "").split()),
+        queue_url=get("BATCH_ETL_QUEUE"),
         create_grace_s=_seconds("BATCH_ETL_CREATE_GRACE_S", get("BATCH_ETL_CREATE_GRACE_S"), 60.0),
     )
 

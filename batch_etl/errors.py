@@ -4,6 +4,7 @@
     ├── ConfigError        a setting, a YAML key, a task: nothing was started
     ├── SourceError        the records: a missing file, a wrong id column, a duplicate id
     ├── WarehouseError     the DuckDB side: a locked file, a column that cannot be kept
+    ├── QueueError         the queue's table cannot be used, or will not take an item
     └── (batch_etl.batches.errors: the API's and the engine's own)
 
 Every message says what was wrong, where (file, line, key), and what to do next. A message never
@@ -30,3 +31,7 @@ class SourceError(BatchEtlError):
 
 class WarehouseError(BatchEtlError):
     """The DuckDB warehouse cannot be opened or cannot take the rows as they are."""
+
+
+class QueueError(BatchEtlError):
+    """The queue cannot be opened, or refuses what was to be enqueued."""

@@ -10,7 +10,7 @@
       queue.db                                            items that were enqueued, and their drains
       warehouse.duckdb                                    what analysts open
       warehouse/working.duckdb                            what loads write
-      report.html                                         cost, volume, quality and latency over time
+      report.html                                         cost, volume, quality, latency over time
       dagster/                                            Dagster's own storage
       emulator/                                           the emulator's batches
 

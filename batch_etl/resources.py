@@ -1,14 +1,15 @@
 """Dagster resources: settings in, engine objects out.
 
-Four resources, one idea each, so that a project can replace one and keep the others: where files
-lie, where the ledger is, whom to ask, where the tables are. None opens anything before it is used,
-and a key is only ever a Dagster ``EnvVar``: it shows in no configuration, no log and no metadata.
+Five resources, one idea each, so that a project can replace one and keep the others: where files
+lie, where the ledger is, whom to ask, where the tables are, where the queue is. None opens anything
+before it is used, and a key is only ever a Dagster ``EnvVar``: it shows in no configuration, no log
+and no metadata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from batch_etl.batches.pricing import PriceList, PriceOverrides
 from batch_etl.batches.runner import Runner
 from batch_etl.errors import ConfigError
 from batch_etl.files import Home
+from batch_etl.queue import Queue
 from batch_etl.warehouse import Warehouse
 
 
@@ -143,6 +145,22 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
         return Warehouse(home.warehouse_working, home.warehouse)
 
 
+class QueueResource(dg.ConfigurableResource[Any]):
+    """The queue's database; only pipelines with a queue for a source need it."""
+
+    url: str | None = Field(
+        default=None, description="SQLAlchemy URL; by default SQLite below the storage's home."
+    )
+
+    @contextmanager
+    def open(self, home: Home) -> Iterator[Queue]:
+        """Raises ``QueueError`` when it cannot be opened."""
+        if self.url is None:
+            Path(str(home.root)).mkdir(parents=True, exist_ok=True)
+        with closing(Queue(self.url or f"sqlite:///{home.queue}")) as queue:
+            yield queue
+
+
 @contextmanager
 def open_runner(
     storage: StorageResource, ledger: LedgerResource, endpoint: EndpointResource
@@ -189,8 +207,23 @@ def endpoint_of(
     )
 
 
+def queue_of(settings: environment.Settings) -> QueueResource:
+    """The queue of an environment, its URL as a value."""
+    name = _queue_variable(settings)
+    urls = {"BATCH_ETL_QUEUE": settings.queue_url, "BATCH_ETL_LEDGER": settings.ledger_url}
+    return QueueResource(url=urls[name] if name else None)
+
+
+def _queue_variable(settings: environment.Settings) -> str | None:
+    """The variable that says where the queue is: a server that keeps the ledger keeps it too."""
+    if settings.queue_url:
+        return "BATCH_ETL_QUEUE"
+    return "BATCH_ETL_LEDGER" if (settings.ledger_url or "").startswith("postgresql") else None
+
+
 def from_settings(settings: environment.Settings) -> dict[str, Any]:
-    """The four resources of an environment, by the keys that the components' assets want."""
+    """The resources of an environment, by the keys that the components' assets want."""
+    queue_url = _queue_variable(settings)
     return {
         "storage": StorageResource(home=str(settings.home)),
         "ledger": ledger_of(settings, _secret("BATCH_ETL_LEDGER", settings.ledger_url)),
@@ -200,6 +233,7 @@ def from_settings(settings: environment.Settings) -> dict[str, Any]:
             _secret("ANTHROPIC_AUTH_TOKEN", settings.auth_token),
         ),
         "warehouse": WarehouseResource(),
+        "queue": QueueResource(url=dg.EnvVar(queue_url) if queue_url else None),
     }
 
 

@@ -14,10 +14,12 @@ from batch_etl.files import Home
 from batch_etl.resources import (
     EndpointResource,
     LedgerResource,
+    QueueResource,
     StorageResource,
     WarehouseResource,
     from_settings,
     open_runner,
+    queue_of,
 )
 from batch_etl_tests.disguise import disguised
 from batch_etl_tests.emulator.driver import Driver
@@ -27,7 +29,7 @@ KEY = "sk-ant-api03-MARKED"
 
 def test_nothing_is_opened_or_made_before_it_is_used(tmp_path: Path) -> None:
     resources = from_settings(environment.read({"BATCH_ETL_HOME": str(tmp_path / "home")}))
-    assert set(resources) == {"storage", "ledger", "endpoint", "warehouse"}
+    assert set(resources) == {"storage", "ledger", "endpoint", "warehouse", "queue"}
     assert not (tmp_path / "home").exists()
 
 
@@ -180,3 +182,27 @@ def test_secrets_are_variables_and_only_where_they_are_set() -> None:
     assert endpoint.auth_token is None
     assert resources["ledger"].url == dg.EnvVar("BATCH_ETL_LEDGER")
     assert "MARKED" not in repr(resources)
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({}, None),
+        ({"BATCH_ETL_LEDGER": "sqlite:////srv/ledger.db"}, None),
+        ({"BATCH_ETL_LEDGER": "postgresql+psycopg2://u:MARKED@h/x"}, "BATCH_ETL_LEDGER"),
+        (
+            {"BATCH_ETL_LEDGER": "postgresql+psycopg2://h/x", "BATCH_ETL_QUEUE": "sqlite:///q"},
+            "BATCH_ETL_QUEUE",
+        ),
+    ],
+)
+def test_the_queue_lies_beside_a_ledger_on_a_server_or_in_the_home(
+    tmp_path: Path, environ: dict[str, str], variable: str | None
+) -> None:
+    settings = environment.read(environ)
+    url = from_settings(settings)["queue"].url
+    assert (url.env_var_name if url else None) == variable
+    assert queue_of(settings).url == (environ[variable] if variable else None)
+    with QueueResource().open(Home.at(tmp_path / "home")) as queue:
+        assert queue.waiting("p").items == 0
+    assert (tmp_path / "home" / "queue.db").exists()

@@ -76,10 +76,11 @@ def _look(name: str, keys: Sequence[str | None], settings: Settings, temporary: 
 
 def _bound(pipeline: Pipeline, settings: Settings) -> Pipeline:
     """The pipeline with a source that reads another one's table, if that is its source."""
-    from batch_etl.components import chaining
+    from batch_etl.components import chaining, upstream
     from batch_etl.files import Home
     from batch_etl.resources import WarehouseResource, endpoint_of
 
+    upstream.refuse_outside_a_run(pipeline)
     endpoint = endpoint_of(settings, settings.api_key, settings.auth_token).name()
     warehouse = WarehouseResource().open(Home.at(str(settings.home)))
     return chaining.readable(pipeline, warehouse, endpoint)

@@ -64,7 +64,7 @@ def _described(table: LoadedTable, queue: Queue) -> dict[str, Any]:
 
 def _sentence(table: LoadedTable, queue: Queue) -> str:
     outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in queue.outcomes.items())
-    decided = f"; {queue.decided:,} decided by people" if queue.decided else ""
+    decided = f"; {queue.decided:,} decided" if queue.decided else ""
     why = f" ({outcomes})" if outcomes else ""
     return f"{table.qualified_name}: {queue.open:,} of {queue.rows:,} in review{why}{decided}"
 

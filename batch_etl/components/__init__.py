@@ -2,7 +2,7 @@
 
 BatchPipeline   one pipeline: records, results, table
 Evaluation      variants of a task over labelled records, scored and compared
-Environment     the four resources they need, from the environment
+Environment     the five resources they need, from the environment
 Monitoring      the sensors that look after all pipelines of a project
 """
 

@@ -24,12 +24,13 @@ import pydantic
 
 from batch_etl.batches.budget import Budget
 from batch_etl.batches.task import Task
-from batch_etl.components import chaining, queue, schedules, steps
+from batch_etl.components import chaining, queue, schedules, steps, upstream
 from batch_etl.components.checks import Checks, specs
 from batch_etl.components.deferred import WAITING, Waiting
 from batch_etl.components.freshness import Freshness
 from batch_etl.components.partitions import Partitions
 from batch_etl.components.profiles import Profile, packed
+from batch_etl.components.scaffold import PipelineScaffolder
 from batch_etl.components.schedules import Schedule
 from batch_etl.components.strict_component import StrictComponent
 from batch_etl.components.terminate import Choice
@@ -39,7 +40,7 @@ from batch_etl.resources import (
     StorageResource,
     WarehouseResource,
 )
-from batch_etl.sources import AnySource, ForEach, QueueSource, TableSource
+from batch_etl.sources import AnySource, AssetSource, ForEach, QueueSource, TableSource
 from batch_etl.strict import Strict, did_you_mean
 from batch_etl.warehouse import TableSpec
 
@@ -61,6 +62,7 @@ class Table(Strict):
     )
 
 
+@dg.scaffold_with(PipelineScaffolder)
 class BatchPipeline(StrictComponent):
     """One question to Claude for each record of a source, at the batch price, into DuckDB."""
 
@@ -72,6 +74,10 @@ class BatchPipeline(StrictComponent):
     task: Task = pydantic.Field(description="What is asked of each record.")
     partitions: Partitions | None = pydantic.Field(
         default=None, description="How records are cut; one partition by default."
+    )
+    depends_on: list[str] = pydantic.Field(
+        default_factory=list,
+        description="Keys of assets that make what the source reads: the records come after them.",
     )
     table: Table = pydantic.Field(default=Table(), description="The DuckDB table.")
     waiting: Waiting = pydantic.Field(
@@ -117,8 +123,11 @@ class BatchPipeline(StrictComponent):
         cls, attributes: pydantic.BaseModel | None, context: dg.ComponentLoadContext
     ) -> Self:
         """As checked already, with the labels of files that lie beside the YAML."""
-        loaded = super().load(attributes, context)
-        return loaded.model_copy(update={"task": loaded.task.anchored(Path(context.path))})
+        return super().load(attributes, context).anchored(Path(context.path))
+
+    def anchored(self, folder: Path) -> Self:
+        """The same pipeline, with the labels of files that lie in ``folder``."""
+        return self.model_copy(update={"task": self.task.anchored(folder)})
 
     @pydantic.field_validator("name")
     @classmethod
@@ -143,6 +152,12 @@ class BatchPipeline(StrictComponent):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _reads_no_table_of_its_own(self) -> Self:
+        if isinstance(self.source, TableSource) and self.source.pipeline == self.name:
+            raise ValueError("source.pipeline: a pipeline cannot read its own table")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _drift_is_of_columns_that_there_are(self) -> Self:
         schema = self.task.answer_schema
         known = list((schema.resolved if schema else {}).get("properties", {}))
@@ -156,9 +171,13 @@ class BatchPipeline(StrictComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The pipeline's assets; a relative path of the source is taken from the YAML's folder."""
+        return self.definitions(Path(context.path))
+
+    def definitions(self, folder: Path) -> dg.Definitions:
+        """The pipeline's assets, schedule and sensors; relative paths are taken from ``folder``."""
         pipeline = steps.Pipeline(
             name=self.name,
-            source=self.source.anchored(Path(context.path)),
+            source=self.source.anchored(folder),
             task=packed(self.task, self.profile),
             table=self.table_spec,
             partitions=self._partitions_definition(),
@@ -168,7 +187,7 @@ class BatchPipeline(StrictComponent):
             budget=self.budget,
             checks=self.checks,
             sample_rows=self.sample_rows,
-            folder=Path(context.path),
+            folder=folder,
             for_each=self.for_each,
         )
         steps.LOADED[self.name] = pipeline
@@ -186,6 +205,12 @@ class BatchPipeline(StrictComponent):
             return queue.partitions_of(self.name)
         return self.partitions.definition() if self.partitions else None
 
+    def _backfill_policy(self) -> dg.BackfillPolicy | None:
+        """The drains of a range are one run, as partitions are by default."""
+        if isinstance(self.source, QueueSource):
+            return dg.BackfillPolicy.single_run()
+        return self.partitions.backfill_policy if self.partitions else None
+
     @cached_property
     def table_spec(self) -> TableSpec:
         schema = self.task.answer_schema
@@ -201,22 +226,7 @@ class BatchPipeline(StrictComponent):
 
     def build_assets(self, pipeline: steps.Pipeline) -> list[dg.AssetsDefinition]:
         """The three assets. Override to change what Dagster is told about them."""
-
-        @dg.asset(
-            **self._shared("records", pipeline, "The source's records as Parquet."),
-            kinds={"parquet"},
-        )
-        def records(context: dg.AssetExecutionContext, storage: StorageResource) -> None:
-            steps.extract_records(context, pipeline, storage)
-
-        if isinstance(self.source, QueueSource):
-            records = queue.records_asset(
-                self._shared("records", pipeline, "The drains' items as Parquet."), pipeline
-            )
-        if isinstance(self.source, TableSource):
-            what = f"Rows of {self.source.pipeline}'s table as Parquet."
-            shared = self._shared("records", pipeline, what)
-            records = chaining.records_asset(shared, pipeline, self.source)
+        records = self._records(pipeline)
 
         @dg.asset(
             **self._shared("results", pipeline, "One outcome a record, from Claude."),
@@ -255,6 +265,31 @@ class BatchPipeline(StrictComponent):
 
         return [records, results, table]  # pyright: ignore[reportReturnType]
 
+    def _records(self, pipeline: steps.Pipeline) -> dg.AssetsDefinition:
+        """The asset ``records``, which depends on what its source reads."""
+        after = [dg.AssetKey.from_user_string(key) for key in self.depends_on]
+
+        def shared(what: str, *keys: dg.AssetKey) -> Mapping[str, Any]:
+            return {**self._shared("records", pipeline, what), "deps": [*after, *keys]}
+
+        match self.source:
+            case QueueSource():
+                return queue.records_asset(shared("The drains' items as Parquet."), pipeline)
+            case TableSource(pipeline=other):
+                key = dg.AssetKey([other, "table"])
+                return chaining.records_asset(
+                    shared(f"Rows of {other}'s table as Parquet.", key), pipeline
+                )
+            case AssetSource(asset=name, via="file"):
+                key = dg.AssetKey.from_user_string(name)
+                what = f"The file of asset {name} as Parquet."
+                return upstream.records_of_file(shared(what, key), pipeline, self.source)
+            case AssetSource(asset=name):
+                what = f"The value of asset {name} as Parquet."
+                return upstream.records_of_value(shared(what), pipeline, self.source)
+            case _:
+                return _records_asset(shared("The source's records as Parquet."), pipeline)
+
     def _checks(
         self, name: str, pipeline: steps.Pipeline, names: Sequence[str]
     ) -> list[dg.AssetCheckSpec]:
@@ -270,5 +305,15 @@ class BatchPipeline(StrictComponent):
             "tags": {**self.tags, "batch_etl/pipeline": self.name},
             "metadata": {"batch_etl/task_version": self.task.version, WAITING: self.waiting},
             "partitions_def": pipeline.partitions,
-            "backfill_policy": self.partitions.backfill_policy if self.partitions else None,
+            "backfill_policy": self._backfill_policy(),
         }
+
+
+def _records_asset(shared: Mapping[str, Any], pipeline: steps.Pipeline) -> dg.AssetsDefinition:
+    """The asset ``records`` of a source that needs nothing of Dagster."""
+
+    @dg.asset(**shared, kinds={"parquet"})
+    def records(context: dg.AssetExecutionContext, storage: StorageResource) -> None:
+        steps.extract_records(context, pipeline, storage)
+
+    return records  # pyright: ignore[reportReturnType]

@@ -21,6 +21,7 @@ import dagster as dg
 
 from batch_etl.batches.ledger import TransformRow
 from batch_etl.batches.watching import due
+from batch_etl.components.requeue import is_requeue
 from batch_etl.resources import EndpointResource, LedgerResource, StorageResource, open_runner
 
 WAITING = "batch_etl/waiting"
@@ -51,7 +52,8 @@ def results_sensor(interval_s: int) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="deferred_results",
-        target=dg.AssetSelection.all(),
+        # No `target`: Dagster makes one job of it, which needs all assets to be cut the same way.
+        asset_selection=dg.AssetSelection.all(),
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for the results of deferred pipelines once their batches have ended.",
@@ -67,7 +69,8 @@ def results_sensor(interval_s: int) -> dg.SensorDefinition:
             yield dg.SkipReason("no pipeline has `waiting: deferred`")
             return
         with open_runner(storage, ledger, endpoint) as runner:
-            rows = due(runner.exchange, pipelines)
+            found = due(runner.exchange, pipelines)
+        rows = [row for row in found if not is_requeue(row.scope)]
         wanted = [row for row in rows if _may_ask(context.instance, row, dt.datetime.now(dt.UTC))]
         for row in wanted:
             yield _request(row, pipelines[row.pipeline])

@@ -10,6 +10,7 @@
     sql.py            SqlSource: a query through SQLAlchemy
     duckdb_file.py    DuckdbSource: a query on a DuckDB file
     http.py           HttpSource: pages of JSON; http_pages.py gets, http_paging.py reads them
+    asset.py          AssetSource: what an asset of the user's project hands over
     bounds.py         :start, :end and :partition in a query
     rows.py           rows of Python values -> Arrow batches
     secret.py         values that the YAML names by environment variable
@@ -26,6 +27,7 @@ Another kind of source is one strict model that keeps to ``SourceBlock``, named 
 """
 
 from batch_etl.sources.any_source import AnySource
+from batch_etl.sources.asset import AssetSource
 from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.extract import Extracted, extract
 from batch_etl.sources.fan_out import FanOut, ForEach
@@ -38,6 +40,7 @@ from batch_etl.sources.table import TableSource
 
 __all__ = [
     "AnySource",
+    "AssetSource",
     "Cut",
     "DuckdbSource",
     "Extracted",

@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from batch_etl.sources.asset import AssetSource
 from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.files import FilesSource
 from batch_etl.sources.http import HttpSource
@@ -71,7 +72,9 @@ def _has_type(name: str) -> dict[str, Any]:
 
 
 AnySource = Annotated[
-    FilesSource | SqlSource | DuckdbSource | HttpSource | TableSource | QueueSource,
-    _ByType((FilesSource, SqlSource, DuckdbSource, HttpSource, TableSource, QueueSource)),
+    FilesSource | SqlSource | DuckdbSource | HttpSource | TableSource | AssetSource | QueueSource,
+    _ByType(
+        (FilesSource, SqlSource, DuckdbSource, HttpSource, TableSource, AssetSource, QueueSource)
+    ),
 ]
 """Where a pipeline's records come from, as its YAML says."""

@@ -89,7 +89,7 @@ _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
         "_state",
         VARCHAR,
         "p.state",
-        "answered (by the model, or by a person: _decided_by); or review: no usable answer.",
+        "answered (by the model, or in review: _decided_by); or review: no usable answer.",
     ),
     ("_outcome", VARCHAR, "p.outcome", "What became of the record's last request."),
     ("_reason", VARCHAR, "p.reason", "Why the model gave no usable answer."),
@@ -118,8 +118,8 @@ _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
     ("_cache_write_tokens", _COUNT, "p.cache_write_tokens", "Input tokens written to the cache."),
     ("_cost_usd", Scalar("DECIMAL(18,12)"), "p.cost_usd", "Price in dollars; NULL if not known."),
     ("_answered_at", TIMESTAMPTZ, "p.answered_at", "When the model's answer was made (UTC)."),
-    ("_decided_by", VARCHAR, "NULL", "Who gave the answer, where a person did (see _outcome)."),
-    ("_decided_at", TIMESTAMPTZ, "NULL", "When that person gave it (UTC)."),
+    ("_decided_by", VARCHAR, "NULL", "Who gave the answer in review: a person, or a requeue's model."),
+    ("_decided_at", TIMESTAMPTZ, "NULL", "When it was given in review (UTC)."),
     ("_loaded_at", TIMESTAMPTZ, "$loaded_at", "When the row was written here (UTC)."),
 )
 

@@ -2,7 +2,8 @@
 
     <home>/reviews/<endpoint>/<pipeline>/<time>-<random>.parquet
 
-One file for each time that somebody applies decisions; none is ever changed. They are files, and
+One file for each time that somebody applies decisions; none is ever changed. What a requeue's model
+answers (``batch-etl review requeue``) is kept as its decision, in the same way. They are files, and
 no table of the warehouse alone, because the warehouse is what can be made again from files, and a
 person's work cannot be. ``_batch_etl.decisions`` is a copy of the files, filled by every load.
 

@@ -135,7 +135,7 @@ def test_filled_lines_are_applied_and_empty_ones_left_open(desk: Desk) -> None:
     assert [path.parent for path in desk.decisions()] == [
         desk.home / "reviews" / "emulator" / "moderation"
     ]
-    assert "1 of 4 in review (1 Refused); 2 decided by people" in desk.run("list")
+    assert "1 of 4 in review (1 Refused); 2 decided" in desk.run("list")
 
 
 def test_who_decided_is_the_user_unless_said(desk: Desk) -> None:

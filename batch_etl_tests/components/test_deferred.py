@@ -192,3 +192,24 @@ def test_the_api_is_not_asked_where_no_pipeline_is_deferred(
     before = emulator.status()["http_calls"]
     assert tick(deferred, instance) == []
     assert emulator.status()["http_calls"] == before
+
+
+def test_pipelines_that_are_cut_in_different_ways_load_side_by_side(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    for name, cut in (
+        ("whole", ""),
+        ("by_key", "  partitions: {type: static, keys: [a, b]}\n"),
+        ("by_hour", '  partitions: {type: hourly, start: "2026-11-01"}\n'),
+    ):
+        column = "    partition_column: written_on\n" if cut else ""
+        text = YAML.replace("name: mine", f"name: {name}")
+        folder = deferred.folder / name
+        folder.mkdir()
+        (folder / "defs.yaml").write_text(
+            text.replace("    id: note_id\n", f"    id: note_id\n{column}{cut}")
+        )
+    dg.Definitions.validate_loadable(deferred.load())
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    assert asked(deferred, instance).partition_key == "2026-11-02"
