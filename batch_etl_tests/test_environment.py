@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from batch_etl.environment import (
+    ALERTS_SETTING,
     ANTHROPIC_URL,
     EMULATOR_URL,
     SETTINGS,
@@ -85,8 +86,17 @@ def test_paths_are_absolute_so_that_another_working_folder_means_the_same(
 
 
 def test_settings_show_no_secret() -> None:
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "BATCH_ETL_LEDGER")
+    names = (*("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "BATCH_ETL_LEDGER"), ALERTS_SETTING)
     assert "MARKED" not in repr(read(dict.fromkeys(names, KEY)))
+
+
+def test_the_urls_of_alerts_have_spaces_or_lines_between_them() -> None:
+    value = "  slack://a/b/c,d\n json://user:p@127.0.0.1/ "
+    assert read({"BATCH_ETL_ALERT_URLS": value}).alert_urls == (
+        "slack://a/b/c,d",
+        "json://user:p@127.0.0.1/",
+    )
+    assert read({}).alert_urls == ()
 
 
 @pytest.mark.parametrize(

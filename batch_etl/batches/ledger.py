@@ -483,6 +483,12 @@ class Ledger:
     # connections --------------------------------------------------------------------------------
 
     @contextmanager
+    def begin(self) -> Generator[tuple[sa.Connection, dt.datetime]]:
+        """A transaction and its time, for what has tables or questions of its own here."""
+        with self._begin() as tx:
+            yield tx, self._now(tx)
+
+    @contextmanager
     def _begin(self) -> Generator[sa.Connection]:
         try:
             with self._engine.begin() as tx:

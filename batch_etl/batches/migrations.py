@@ -111,7 +111,31 @@ def _version_2(tx: sa.Connection) -> None:
         tx.execute(sa.DDL(f"ALTER TABLE {table} ADD COLUMN {column.name} {kind}"))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_version_1, _version_2)
+def _version_3(tx: sa.Connection) -> None:
+    """Alerts: each event once for each place that is told of it."""
+    meta = sa.MetaData()
+    time = sa.DateTime(timezone=True)
+    sa.Table(
+        "alerts",
+        meta,
+        sa.Column("event", sa.Text, primary_key=True),
+        sa.Column("destination", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("level", sa.Text, nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("noted_at", time, nullable=False),
+        sa.Column("due_at", time, nullable=False),
+        sa.Column("claimed_at", time),
+        sa.Column("sent_at", time),
+        sa.Index("ix_alerts_status", "destination", "status"),
+    )
+    meta.create_all(tx, checkfirst=False)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_version_1, _version_2, _version_3)
 
 
 def migrate(tx: sa.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -98,6 +98,24 @@ EVENTS = sa.Table(
 )
 sa.Index("ix_events_transform", EVENTS.c.transform_id)
 
+ALERTS = sa.Table(
+    "alerts",
+    META,
+    sa.Column("event", sa.Text, primary_key=True),  # what happened, to what: told once
+    sa.Column("destination", sa.Text, primary_key=True),  # a digest of the URL, which is a secret
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),  # due, claimed, sent, unsure, given_up
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("noted_at", UtcTime, nullable=False),
+    sa.Column("due_at", UtcTime, nullable=False),  # not to be sent before
+    sa.Column("claimed_at", UtcTime),
+    sa.Column("sent_at", UtcTime),
+)
+sa.Index("ix_alerts_status", ALERTS.c.destination, ALERTS.c.status)
+
 
 @dataclass(frozen=True)
 class TransformRow:

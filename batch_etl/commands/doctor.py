@@ -44,6 +44,7 @@ def doctor(home: Path | None, defs: Path | None, *, as_json: bool) -> None:
         _reachable,
         _ledger,
         _warehouse,
+        _alerts,
     )
     findings = [*(check(settings) for check in checks), _pipelines(defs)]
     if as_json:
@@ -135,6 +136,20 @@ def _warehouse(settings: environment.Settings) -> Finding:
     except duckdb.Error as error:
         return Finding("warehouse", "fail", f"{path} cannot be opened: {error}")
     return Finding("warehouse", "ok", f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _alerts(settings: environment.Settings) -> Finding:
+    """Nothing is sent, and no part of a URL is shown."""
+    name = environment.ALERTS_SETTING
+    if not settings.alert_urls:
+        return Finding("alerts", "ok", f"none are sent; {name} is not set")
+    from batch_etl.components.alert_urls import places, service
+
+    services = {place.name: service(place) for place in places(settings.alert_urls)}
+    wrong = [place for place, known in services.items() if known is None]
+    if wrong:
+        return Finding("alerts", "fail", f"apprise cannot use {', '.join(wrong)}: correct it")
+    return Finding("alerts", "ok", f"sent to {', '.join(filter(None, services.values()))}")
 
 
 def _pipelines(folder: Path | None) -> Finding:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batch_etl.batches import tables
+from batch_etl.batches import alerts, tables
+from batch_etl.batches.alerts import Alert
 from batch_etl.batches.errors import LedgerError
 from batch_etl.batches.ledger import Ledger
 from batch_etl.batches.migrations import MIGRATIONS, Migration
@@ -147,6 +148,19 @@ def test_a_transform_of_each_version_can_be_gone_on_with(url, earlier):
         ledger.move_batch(lease, open_one.id, "submitting", "submitted", batch_id="msgbatch_2")
         assert ledger.knows(["msgbatch_1", "msgbatch_2"]) == {"msgbatch_1", "msgbatch_2"}
         assert ledger.events(open_one.transform_id)[-1][2] == "batch submitted"
+
+
+@pytest.mark.parametrize("earlier", range(3, len(MIGRATIONS) + 1))
+def test_what_was_told_by_a_ledger_of_each_version_is_not_told_again(url, earlier):
+    load(url, earlier)
+    told = Alert("failed_run:r1", "failed_run", "failure", "again", "again")
+    with closing(Ledger(url)) as ledger:
+        assert alerts.note(ledger, [told], ["d1", "d2"]) == 0
+        assert alerts.claim(ledger, "d1", 10) == []
+        (waiting,) = alerts.claim(ledger, "d2", 10)
+        assert waiting.message == "Run r1 failed.\nNext: ü"
+        ((place, left),) = alerts.abandoned(ledger, ["d1", "d2"])
+        assert (place, left.event) == ("d1", "completion:t1")
 
 
 def test_there_is_a_dump_of_each_version():
