@@ -12,16 +12,16 @@
   name and description.
 * array: of enums, all values the record speaks for; of numbers, those found; of strings, keywords
   or sentences; of objects that are a ``name`` and a ``value``, the record's lines ``name: value``;
-  of other objects with an enum, one for each value that a sentence speaks for, made from that
-  sentence; else one. anyOf: the branch the record speaks for most; null when it speaks for none.
-  Optional: left out then.
+  of those that are a text and numbers, its lines of a text and numbers; of others with an enum,
+  one for each value that a sentence speaks for, made from that sentence; else one. anyOf: the
+  branch the record speaks for most; null when it speaks for none. Optional: left out then.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from batch_etl.emulator.formats import from_pattern, legal_default, look_for
@@ -61,6 +61,7 @@ _RANGE = re.compile(
 )
 _LIMIT = re.compile(r"\bat most (\d+) characters\b")
 _NAMED_NUMBER = re.compile(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?")
+_NUMBER_ALONE = re.compile(r"-?\d+(?:[,']\d{3})*(?:\.\d+)?")
 _LETTERS = re.compile(r"[^\W\d_]{4,}")
 
 
@@ -288,6 +289,34 @@ def named_values(record: Record) -> list[Any]:
     for name, value in record.lines:
         found.setdefault(clip(name), clip(value))
     return [{"name": name, "value": value} for name, value in found.items()]
+
+
+def table_rows(kinds: Mapping[str, list[Any]]) -> Callable[[Record], list[Any]] | None:
+    """Of objects with one text and several numbers: the record's lines of a text and as many
+    numbers, in this order.
+    """
+    texts = [name for name, kind in kinds.items() if kind == ["string"]]
+    counted = [name for name, kind in kinds.items() if kind in (["number"], ["integer"])]
+    if len(texts) != 1 or len(counted) < 2 or len(texts) + len(counted) != len(kinds):
+        return None
+
+    def rows(record: Record) -> list[Any]:
+        found: list[Any] = []
+        for line in record.text.split("\n"):
+            parts = line.split()
+            text, tail = " ".join(parts[: -len(counted)]), parts[-len(counted) :]
+            if _LETTERS.search(text) and all(map(_NUMBER_ALONE.fullmatch, tail)):
+                numbers = zip(counted, tail, strict=True)
+                values = {name: _as_kind(number, kinds[name]) for name, number in numbers}
+                found.append({name: values.get(name, clip(text)) for name in kinds})
+        return found
+
+    return rows
+
+
+def _as_kind(number: str, kind: list[Any]) -> float:
+    value = float(re.sub("[,']", "", number))
+    return int(value) if kind == ["integer"] else value
 
 
 def one_a_value(options: list[Option], one: Answerer) -> Callable[[Record], list[Any]]:

@@ -139,6 +139,8 @@ class _Compiler:
         plain = all(_is_plain_string(child) for child in members.values())
         if set(members) == {"name", "value"} and plain:
             return answers.named_values
+        if rows := answers.table_rows({key: kinds_of(child) for key, child in members.items()}):
+            return rows
         enum = next((child for child in members.values() if "enum" in child), None)
         if enum is None:
             return None
