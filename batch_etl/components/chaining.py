@@ -21,12 +21,10 @@ from batch_etl.strict import did_you_mean
 from batch_etl.warehouse import LoadedTable, Warehouse, loaded_partitions, loaded_tables, table_info
 
 
-def records_asset(
-    shared: Mapping[str, Any], pipeline: steps.Pipeline, source: TableSource
-) -> dg.AssetsDefinition:
+def records_asset(shared: Mapping[str, Any], pipeline: steps.Pipeline) -> dg.AssetsDefinition:
     """The asset ``records``, which reads the other pipeline's table."""
 
-    @dg.asset(**shared, kinds={"parquet"}, deps=[dg.AssetKey([source.pipeline, "table"])])
+    @dg.asset(**shared, kinds={"parquet"})
     def records(
         context: dg.AssetExecutionContext,
         storage: StorageResource,

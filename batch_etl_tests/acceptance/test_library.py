@@ -1,4 +1,4 @@
-"""The library route: this project installed into another one, used there by YAML alone."""
+"""The library route: this project installed into another one, used there in YAML and Python."""
 
 from __future__ import annotations
 
@@ -34,6 +34,25 @@ import dagster as dg
 @dg.definitions
 def defs():
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+BEHIND = """\
+import dagster as dg
+import pandas as pd
+import batch_etl
+
+@dg.asset
+def orders() -> pd.DataFrame:
+    return pd.DataFrame([{"id": 1, "text": "Thanks"}, {"id": 2, "text": "Go away"}])
+
+@dg.definitions
+def behind():
+    pipeline = batch_etl.build_batch_pipeline(
+        name="behind",
+        source={"type": "asset", "asset": orders, "id": "id"},
+        task={"claude_model": "claude-haiku-4-5", "max_tokens": 50, "prompt": "{{ text }}"},
+    )
+    mine = dg.Definitions(assets=[orders], executor=dg.in_process_executor)
+    return dg.Definitions.merge(mine, pipeline)
 """
 
 
@@ -85,5 +104,11 @@ def test_a_wheel_brings_the_components_to_another_project(
     listed = succeed(*dg, "list", "components", "--json", cwd=scratch, env=env)
     assert "batch_etl.components.BatchPipeline" in listed
     assert "batch_etl.components.Environment" in listed
-    succeed(*dg, "launch", "--assets", "group:mine", cwd=scratch, env=env)
-    assert query(home, "SELECT count(*) FROM emulator.mine") == [(5,)]
+    component = "batch_etl.components.BatchPipeline"
+    succeed(*dg, "scaffold", "defs", component, "made", cwd=scratch, env=env)
+    (scratch / "scratch" / "defs" / "behind.py").write_text(BEHIND)
+    succeed(*dg, "check", "yaml", cwd=scratch, env=env)
+    assets = "group:mine or group:made or key:orders or group:behind"
+    succeed(*dg, "launch", "--assets", assets, cwd=scratch, env=env)
+    for table, rows in {"mine": 5, "made": 3, "behind": 2}.items():
+        assert query(home, f"SELECT count(*) FROM emulator.{table}") == [(rows,)]

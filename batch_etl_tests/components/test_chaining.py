@@ -138,6 +138,13 @@ def test_a_bound_in_where_is_refused_at_load(mine: Project) -> None:
     assert "leave its bounds away" in str(caught.value.__cause__)
 
 
+def test_a_pipeline_that_reads_its_own_table_is_refused_at_load(mine: Project) -> None:
+    mine.write(YAML + edited(SECOND, ("pipeline: mine", "pipeline: second")))
+    with pytest.raises(Exception, match="mine") as caught:
+        mine.load()
+    assert "a pipeline cannot read its own table" in str(caught.value.__cause__)
+
+
 def test_answers_of_one_endpoint_are_no_records_for_another(
     mine: Project, emulator: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
