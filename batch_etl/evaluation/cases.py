@@ -78,7 +78,7 @@ def read_cases(
             yield from _of_row(variant, row, scores, prices)
 
 
-def _require(key: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _require(key: str, names: Sequence[str], known: list[str]) -> None:
     for at, name in enumerate(names):
         if name not in known:
             raise ConfigError(

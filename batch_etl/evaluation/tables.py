@@ -87,7 +87,7 @@ def cases_table(cases: Iterable[Case], approved: KnownGood) -> MadeTable:
 
 def metrics_table(metrics: Sequence[Metric]) -> MadeTable:
     types = dict.fromkeys(("value", "low", "high"), pa.float64()) | {"cases": pa.int64()}
-    return _made(map(asdict, metrics), _METRICS, types, "How good each variant is.")
+    return _made([asdict(one) for one in metrics], _METRICS, types, "How good each variant is.")
 
 
 def confusion_table(pairs: Mapping[tuple[str, str], Pairs]) -> MadeTable:
@@ -104,7 +104,7 @@ def confusion_table(pairs: Mapping[tuple[str, str], Pairs]) -> MadeTable:
 def comparison_table(comparisons: Sequence[Comparison]) -> MadeTable:
     types = {field.name: _type_of(str(field.type)) for field in fields(Comparison)}
     said = "Each variant beside the baseline, over the same cases."
-    return _made(map(asdict, comparisons), _COMPARISON, types, said)
+    return _made([asdict(one) for one in comparisons], _COMPARISON, types, said)
 
 
 def _type_of(annotation: str) -> pa.DataType:

@@ -191,9 +191,7 @@ def loaded_tables(connection: duckdb.DuckDBPyConnection) -> tuple[LoadedTable, .
     return tuple(_table(*row) for row in rows)
 
 
-def loaded_partitions(
-    connection: duckdb.DuckDBPyConnection, table: LoadedTable
-) -> set[str | None]:
+def loaded_partitions(connection: duckdb.DuckDBPyConnection, table: LoadedTable) -> set[str | None]:
     """The partitions that were loaded into the table; None: it has none."""
     rows = connection.execute(
         f"SELECT partition FROM {SCHEMA}.loads WHERE schema_name = ? AND table_name = ?",

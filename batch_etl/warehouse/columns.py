@@ -118,7 +118,12 @@ _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
     ("_cache_write_tokens", _COUNT, "p.cache_write_tokens", "Input tokens written to the cache."),
     ("_cost_usd", Scalar("DECIMAL(18,12)"), "p.cost_usd", "Price in dollars; NULL if not known."),
     ("_answered_at", TIMESTAMPTZ, "p.answered_at", "When the model's answer was made (UTC)."),
-    ("_decided_by", VARCHAR, "NULL", "Who gave the answer in review: a person, or a requeue's model."),
+    (
+        "_decided_by",
+        VARCHAR,
+        "NULL",
+        "Who gave the answer in review: a person, or a requeue's model.",
+    ),
     ("_decided_at", TIMESTAMPTZ, "NULL", "When it was given in review (UTC)."),
     ("_loaded_at", TIMESTAMPTZ, "$loaded_at", "When the row was written here (UTC)."),
 )
