@@ -138,7 +138,9 @@ def _integer(says: Json) -> Any:
 
 def _float(says: Json) -> Any:
     names = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
-    limits = {names[key]: float(value) for key, value in says.items() if key in names}
+    limits: dict[str, Any] = {
+        names[key]: float(value) for key, value in says.items() if key in names
+    }
     if {"ge", "gt"} <= limits.keys() or {"le", "lt"} <= limits.keys():
         raise _SaysMoreError
     return Annotated[float, msgspec.Meta(**limits)]

@@ -94,6 +94,7 @@ def collect(
         answered = map(roll.answered, _blocks(_kept(chunks, raw), _BLOCK_BYTES))
         for rows, told in chain(answered, roll.missing()):
             sink.write(answer_rows(rows, told, source, price, collected.totals))
+    memory.release()
     return collected
 
 

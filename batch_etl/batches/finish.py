@@ -21,6 +21,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl import memory
 from batch_etl.batches.answers import ANSWERS, USD, Answers, read_answers, usd
 from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, halves
 from batch_etl.batches.outcome import MISSING
@@ -117,6 +118,7 @@ def finish(
     results: list[PartitionResult] = []
     for group in _groups(targets, plans):
         results += _Group(group, plans, lineage).write(answers, files, policy)
+        memory.release()
     return results
 
 
@@ -165,6 +167,7 @@ class _Group:
                         shown = self._answered(taken(rows, index), position, files[number])
                         self._put(position, shown)
             self._put_unanswerable(self._standing.file == NOBODY)
+        del self._standing  # which refers to this group: they would keep each other for long
         return self._results
 
     def _bought_for(self, rows: pa.RecordBatch, position: Positions) -> Mask:

@@ -36,6 +36,7 @@ class Planning:
     """The planning and sending of one endpoint's transforms."""
 
     def __init__(self, exchange: Exchange) -> None:
+        memory.lean_pool()
         self._exchange = exchange
         self._home = exchange.home
         self._ledger = exchange.ledger

@@ -57,9 +57,18 @@ class Told:
     @classmethod
     def nothing(cls, requests: int) -> Told:
         """Places that are still to be filled."""
-        words = [[None] * requests for _ in range(7)]
-        a, b, c, d, e = ([None] * requests for _ in range(5))
-        return cls(["Missing"] * requests, *words, (a, b, c, d, e))
+
+        def words() -> Words:
+            return [None] * requests
+
+        def numbers() -> Numbers:
+            return [None] * requests
+
+        return cls(
+            ["Missing"] * requests,
+            *(words(), words(), words(), words(), words(), words(), words()),
+            tokens=(numbers(), numbers(), numbers(), numbers(), numbers()),
+        )
 
     def put(self, place: int, outcome: Outcome) -> None:
         self.kinds[place] = outcome.kind
@@ -83,7 +92,7 @@ class Reader:
 
     def told(self, results: Sequence[Result]) -> Told:
         """What became of the requests of these results, in order."""
-        texts = [_plain_text(result) for result in results]
+        texts: Words = [_plain_text(result) for result in results]
         outputs = self._outputs(texts)
         odd = [place for place, output in enumerate(outputs) if output is None]
         messages: list[Any] = [result.message for result in results]
@@ -98,13 +107,14 @@ class Reader:
             told.put(place, outcome_of(results[place], self._schema))
         return told
 
-    def _outputs(self, texts: Sequence[str | None]) -> list[str | None]:
+    def _outputs(self, texts: Words) -> Words:
         """The texts' JSON; None where there is no text, or it is not as it should be."""
         if self._schema is None:
             return [free_text(text) if text else None for text in texts]
-        outputs = self._judge(texts) if self._judge is not None else [None] * len(texts)
-        for place, text in enumerate(texts):
-            if outputs[place] is None and text:
+        nothing: Words = [None] * len(texts)
+        outputs = self._judge(texts) if self._judge is not None else nothing
+        for place, output in enumerate(outputs):
+            if output is None and (text := texts[place]):
                 outputs[place] = self._schema.check_text(text).output_json
         return outputs
 

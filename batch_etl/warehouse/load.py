@@ -1,9 +1,10 @@
 """Records and results of partitions -> typed rows, all of one call in one transaction.
 
-For each partition: the files are checked against each other (one result a record, the same ids,
-the endpoint that was said), the table is made to fit (``evolution``), the partition's old rows
-are deleted (``earlier`` keeps what another task version had answered) and the new ones inserted,
-and the number inserted is compared with the number of records. Then the records in review get what
+For each partition: the files are checked against each other (one result a record, the endpoint that
+was said), the table is made to fit (``evolution``), the partition's old rows are deleted
+(``earlier`` keeps what another task version had answered) and the new ones inserted, but for those
+whose record has another id than their result; so the number inserted is that of the records, or
+the load is refused. Then the records in review get what
 people decided (``decisions``), and the views are made to fit (``views``). Any failure rolls
 everything back.
 
@@ -36,9 +37,11 @@ from batch_etl.warehouse.partition import (
     Files,
     checked,
     digest_of,
+    is_another,
     one,
     record_columns,
     records_sql,
+    refuse_others,
     results_sql,
 )
 from batch_etl.warehouse.sql import comma, identifier
@@ -162,7 +165,7 @@ class Load:
         if known := self._known(files, digest):
             self._table.comment(self._spec.says, wanted)
             return known
-        counts = checked(self._connection, files, self._endpoint, names, wanted[0])
+        counts = checked(self._connection, files, self._endpoint)
         columns = self._table.fit(wanted)
         self._table.retire(columns)
         self._table.comment(self._spec.says, columns)
@@ -173,6 +176,7 @@ class Load:
         self._delete(files)
         inserted = self._insert(files, names, columns, wanted)
         if inserted != counts.rows:
+            refuse_others(self._connection, files, names, wanted[0])
             raise WarehouseError(
                 f"{files}: {inserted} rows were made of {counts.rows} records; nothing was kept."
             )
@@ -213,7 +217,8 @@ class Load:
             f"INSERT INTO {self._table.sql} ({names}) SELECT {comma([value(c) for c in columns])} "
             f"FROM (SELECT *, {answers.parsed} AS answer FROM {results_sql(files)}) p "
             f"JOIN {records_sql(files, len(record))} ON r.k = p.record_row"
-            " LEFT JOIN misfits m ON m.record_row = p.record_row",
+            " LEFT JOIN misfits m ON m.record_row = p.record_row "
+            f"WHERE NOT {is_another(record, wanted[0])}",
         )[0]
 
     def _delete(self, files: Files) -> None:

@@ -58,13 +58,7 @@ def record_columns(
     return [(name, parse(row[1])) for name, row in zip(names, described, strict=True)]
 
 
-def checked(
-    connection: duckdb.DuckDBPyConnection,
-    files: Files,
-    endpoint: str,
-    record: list[str],
-    id_column: Column,
-) -> Counts:
+def checked(connection: duckdb.DuckDBPyConnection, files: Files, endpoint: str) -> Counts:
     """Refuse results that are not exactly one for each record, by this endpoint."""
     missing = sorted(set(RESULT_COLUMNS) - set(_parquet_columns(files.results)))
     if missing:
@@ -96,20 +90,24 @@ def checked(
         raise WarehouseError(
             f"{files}: {files.results} has a state that is neither answered nor review."
         )
-    _check_ids(connection, files, record, id_column)
     return Counts(rows, answered, review)
 
 
-def _check_ids(
+def is_another(record: list[str], id_column: Column) -> str:
+    """SQL: whether the record ``r`` in the place of the result ``p`` has another id than that."""
+    if id_column.type not in _TEXT_OF_ID_IS_EXACT:
+        return "false"
+    return f"(p.record_id IS DISTINCT FROM r.c{record.index(id_column.source)}::VARCHAR)"
+
+
+def refuse_others(
     connection: duckdb.DuckDBPyConnection, files: Files, record: list[str], id_column: Column
 ) -> None:
-    if id_column.type not in _TEXT_OF_ID_IS_EXACT:
-        return
+    """Raise WarehouseError for the first result that is another record's."""
     other = connection.execute(
         f"SELECT p.record_row, p.record_id, r.c{record.index(id_column.source)}::VARCHAR "
         f"FROM {results_sql(files)} p JOIN {records_sql(files, len(record))} ON r.k = p.record_row "
-        f"WHERE p.record_id IS DISTINCT FROM r.c{record.index(id_column.source)}::VARCHAR "
-        "ORDER BY 1 LIMIT 1"
+        f"WHERE {is_another(record, id_column)} ORDER BY 1 LIMIT 1"
     ).fetchone()
     if other:
         raise WarehouseError(
