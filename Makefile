@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory docs check format clean
+.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory docs screenshots check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP) ## make .venv with the exact versions of constraints.txt
 
 services: ## install what tests need beyond Python packages (Debian, as root)
-	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; }
+	@{ ls /usr/lib/postgresql/*/bin/initdb && command -v chromium; } >/dev/null 2>&1 || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql chromium; }
 
 demo: $(STAMP) ## run two of the ready pipelines on the emulator and show the tables
 	$(BIN)/batch-etl demo
@@ -57,6 +57,9 @@ bench-check: $(STAMP) ## seconds: fails when a record costs far more than the fl
 
 docs: $(STAMP) ## run the demo of all pipelines, and write its answers into docs/pipelines
 	$(BIN)/python -m batch_etl_tests.pipeline_pages
+
+screenshots: $(STAMP) ## take the pictures of Dagster's pages in docs/images anew
+	$(BIN)/python -m batch_etl_tests.acceptance.screenshots docs/images
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

@@ -1,4 +1,9 @@
-"""``batch-etl dev``: the Dagster UI, its daemon and the emulator, ended together."""
+"""``batch-etl dev``: the Dagster UI, its daemon and the emulator, ended together.
+
+A run that waits is interrupted at the end: its batches go on, Dagster notes that the run is to be
+tried again, and the next ``batch-etl dev`` does so. Nothing is left behind that asks a server which
+is gone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -66,10 +72,26 @@ def _interrupt(_signal: int, _frame: object) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask Dagster to end its own processes, and end the whole group if it does not."""
+    """Ask Dagster to end its services, then what is left of its group: runs that still wait.
+
+    In this order: a daemon that lives would start an interrupted run anew at once.
+    """
     process.send_signal(signal.SIGTERM)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    _signal(process.pid, signal.SIGTERM)
+    until = time.monotonic() + _STOP_S
+    while _signal(process.pid, 0) and time.monotonic() < until:
+        process.poll()
+        time.sleep(0.1)
+    _signal(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(group: int, number: int) -> bool:
+    """Whether there was a process of the group to take the signal; 0 only asks."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -63,7 +63,7 @@ def _complete(loaded: dg.Definitions) -> dg.Definitions:
         dg.Definitions(assets=loaded.assets, asset_checks=loaded.asset_checks, jobs=loaded.jobs),
         dg.Definitions(schedules=loaded.schedules, sensors=loaded.sensors, resources=resources),
     )
-    whole.resolve_asset_graph()
+    dg.Definitions.validate_loadable(whole)
     return whole
 
 

@@ -36,6 +36,12 @@ def terminating(
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
         if choice == "cancel" and _by_a_user(context):
             _cancel(context, runner, transform_id)
+        else:
+            context.log.info(
+                "interrupted: what transform %s has sent goes on at the API, and the next run of "
+                "the same partitions collects it",
+                transform_id,
+            )
         raise
 
 

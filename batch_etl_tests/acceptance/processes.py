@@ -8,6 +8,7 @@ ignore SIGTERM as well.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -61,8 +62,13 @@ def succeed(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = N
 
 
 @contextmanager
-def started(*arguments: str, cwd: Path, env: Mapping[str, str], log: Path) -> Iterator[None]:
-    """A process group that is gone when the body is left, however it is left."""
+def started(
+    *arguments: str, cwd: Path, env: Mapping[str, str], log: Path, patience_s: float = 10
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process group that is gone when the body is left, however it is left.
+
+    ``patience_s``: how long it may take to end what it has started itself.
+    """
     with log.open("w") as output:
         child = subprocess.Popen(
             arguments,
@@ -74,17 +80,18 @@ def started(*arguments: str, cwd: Path, env: Mapping[str, str], log: Path) -> It
             preexec_fn=_default_sigint,  # noqa: PLW1509
         )
         try:
-            yield
+            yield child
         finally:
-            _end(child)
+            _end(child, patience_s)
 
 
 def _default_sigint() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _end(child: subprocess.Popen[bytes], patience_s: float = 10) -> None:
-    os.killpg(child.pid, signal.SIGTERM)
+def _end(child: subprocess.Popen[bytes], patience_s: float) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         child.wait(patience_s)
     with suppress(ProcessLookupError):
@@ -104,8 +111,14 @@ def eventually(what: str, look: Callable[[], T | None], log: Path, within_s: flo
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that nobody listens on, below those that a system gives to whoever asks for any.
+
+    So it is not given to somebody else in the seconds until the process it is for listens.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def copied_project(folder: Path) -> Path:

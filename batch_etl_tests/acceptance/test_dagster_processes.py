@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
+from batch_etl_tests.acceptance.dagster_ui import STEPS, Ui
 from batch_etl_tests.acceptance.processes import (
     command,
     copied_project,
@@ -21,8 +20,6 @@ from batch_etl_tests.components.make import query
 from batch_etl_tests.emulator.driver import Driver
 
 pytestmark = pytest.mark.acceptance
-
-STEPS = ("records", "results", "table")
 
 
 @pytest.fixture
@@ -48,40 +45,6 @@ def test_dg_loads_the_project_and_runs_one_day(checkout: Path, emulator: Driver)
     assert (checkout / "data" / "dagster" / "history" / "runs.db").exists()
 
 
-BACKFILL = """
-mutation($days: [String!]!, $assets: [AssetKeyInput!]!) {
-  launchPartitionBackfill(backfillParams: {partitionNames: $days, assetSelection: $assets}) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
-"""
-STATUS = """
-query($id: String!) { partitionBackfillOrError(backfillId: $id) {
-  ... on PartitionBackfill { status runs { status } } } }
-"""
-LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-
-
-class Ui:
-    """GraphQL as the web page speaks it."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/graphql"
-
-    def ask(self, question: str, **variables: Any) -> dict[str, Any]:
-        body = {"query": question, "variables": variables}
-        reply = httpx.post(self.url, json=body, timeout=30, trust_env=False)
-        return reply.json()["data"]
-
-    def is_up(self) -> bool:
-        try:
-            return bool(self.ask(LOADED)["repositoriesOrError"].get("nodes"))
-        except (httpx.HTTPError, ValueError):
-            return False
-
-    def ended(self, backfill: str) -> dict[str, Any] | None:
-        found = self.ask(STATUS, id=backfill)["partitionBackfillOrError"]
-        return None if found["status"] in ("REQUESTED", "COMPLETING") else found
-
-
 def test_a_backfill_of_three_days_from_the_ui_is_one_run_and_one_batch(
     checkout: Path, emulator: Driver, tmp_path: Path
 ) -> None:
@@ -98,11 +61,8 @@ def test_a_backfill_of_three_days_from_the_ui_is_one_run_and_one_batch(
         # Only now: two processes that make Dagster's databases at once trip over each other.
         log = tmp_path / "daemon.log"
         running.enter_context(started(*daemon, cwd=checkout, env=env, log=log))
-        assets = [{"path": ["feedback_analysis", step]} for step in STEPS]
-        launched = ui.ask(BACKFILL, days=days, assets=assets)["launchPartitionBackfill"]
-        assert launched["__typename"] == "LaunchBackfillSuccess", launched
-        backfill = launched["backfillId"]
-        ended = eventually("the backfill ends", lambda: ui.ended(backfill), log, within_s=240)
+        backfill = ui.backfill("feedback_analysis", days)
+        ended = eventually("the backfill ends", lambda: ui.backfilled(backfill), log, within_s=240)
     assert ended == {"status": "COMPLETED_SUCCESS", "runs": [{"status": "SUCCESS"}]}
     assert emulator.status()["creates_accepted"] == 1
     loaded = "SELECT DISTINCT _partition FROM emulator.feedback_analysis ORDER BY 1"
