@@ -26,7 +26,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 TOP_LEVEL = {
     *("pyproject.toml", "batch_etl", "batch_etl_tests", "workspace.yaml", "dagster.yaml", "data"),
-    *("README.md", "Makefile", "constraints.txt", "LICENSE", "docs"),
+    *("README.md", "Makefile", "constraints.txt", "LICENSE", "docs", "Dockerfile"),
     *(".ci", ".gitignore", ".gitattributes"),
 }
 
