@@ -64,6 +64,7 @@ from batch_etl.sources import (
     SqlSource,
     TableSource,
 )
+from batch_etl.sources.documents import DocumentsSource
 from batch_etl.sources.http import Auth
 from batch_etl.sources.http_paging import Paging
 from batch_etl.sources.queue import DrainAt
@@ -100,6 +101,7 @@ MODELS: dict[str, type[pydantic.BaseModel]] = {
     "freshness": Freshness,
 }
 SOURCES: dict[str, type[pydantic.BaseModel]] = {
+    "## documents": DocumentsSource,
     "## sql": SqlSource,
     "## duckdb": DuckdbSource,
     "## http": HttpSource,

@@ -4,6 +4,7 @@
     any_source.py   AnySource: the `source` block of a pipeline, its kind chosen by `type`
     files.py        FilesSource: CSV, TSV, JSONL, JSON and Parquet files, plain, gz or zst
     listing.py        patterns -> files
+    documents.py    DocumentsSource: one record a file, with or without its text
     streams.py        a file -> a stream of UTF-8 bytes
     delimited.py, jsontext.py, parquet.py    a file -> Arrow batches
     asked.py        what sources have in common that are asked for their rows
@@ -28,6 +29,7 @@ Another kind of source is one strict model that keeps to ``SourceBlock``, named 
 
 from batch_etl.sources.any_source import AnySource
 from batch_etl.sources.asset import AssetSource
+from batch_etl.sources.documents import DocumentsSource
 from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.extract import Extracted, extract
 from batch_etl.sources.fan_out import FanOut, ForEach
@@ -42,6 +44,7 @@ __all__ = [
     "AnySource",
     "AssetSource",
     "Cut",
+    "DocumentsSource",
     "DuckdbSource",
     "Extracted",
     "FanOut",

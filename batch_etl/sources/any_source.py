@@ -18,6 +18,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from batch_etl.sources.asset import AssetSource
+from batch_etl.sources.documents import DocumentsSource
 from batch_etl.sources.duckdb_file import DuckdbSource
 from batch_etl.sources.files import FilesSource
 from batch_etl.sources.http import HttpSource
@@ -72,9 +73,25 @@ def _has_type(name: str) -> dict[str, Any]:
 
 
 AnySource = Annotated[
-    FilesSource | SqlSource | DuckdbSource | HttpSource | TableSource | AssetSource | QueueSource,
+    FilesSource
+    | DocumentsSource
+    | SqlSource
+    | DuckdbSource
+    | HttpSource
+    | TableSource
+    | AssetSource
+    | QueueSource,
     _ByType(
-        (FilesSource, SqlSource, DuckdbSource, HttpSource, TableSource, AssetSource, QueueSource)
+        (
+            FilesSource,
+            DocumentsSource,
+            SqlSource,
+            DuckdbSource,
+            HttpSource,
+            TableSource,
+            AssetSource,
+            QueueSource,
+        )
     ),
 ]
 """Where a pipeline's records come from, as its YAML says."""
