@@ -20,8 +20,8 @@ from batch_etl_tests.benchmarks.programs import Order, replaying, started
 
 SMALL, LARGE = 500, 10_000
 ROUNDS = 2
-MOST = 6.0
-"""Twice of what was measured when this was written (2.5 to 3.0 on a very busy machine)."""
+MOST = 7.0
+"""What was measured when this was written was 2.5 to 4.5, always beside other programs."""
 
 
 def ratio(folder: Path) -> float:
