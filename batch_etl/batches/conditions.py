@@ -34,21 +34,12 @@ import jinja2.sandbox
 import pydantic
 from pydantic_core import CoreSchema
 
+from batch_etl.batches.template import FAILURES, RECORD
 from batch_etl.strict import Strict, did_you_mean
 
 OUTPUT = "output"
-RECORD = "record"
 
 _LONGEST_REASON = 500
-_CANNOT_BE_JUDGED = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 # functions ---------------------------------------------------------------------------------------
 
@@ -312,7 +303,7 @@ class Conditions:
         """As each alone, in half the time."""
         try:
             return bool(self._all(values))
-        except _CANNOT_BE_JUDGED:
+        except FAILURES:
             return False
 
 
@@ -328,7 +319,7 @@ class _Compiled:
         try:
             if self._holds(values):
                 return None
-        except _CANNOT_BE_JUDGED as error:
+        except FAILURES as error:
             told = error.message if isinstance(error, jinja2.TemplateError) else str(error)
             return Failure(
                 _cut(f"it cannot be judged whether {self._that.strip()}: {told}"),
@@ -341,7 +332,7 @@ class _Compiled:
             return self._plain
         try:
             return self._sentence.render(values).strip()
-        except _CANNOT_BE_JUDGED:
+        except FAILURES:
             return self._plain
 
 

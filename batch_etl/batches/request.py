@@ -43,6 +43,7 @@ from batch_etl.batches.attachments import Unfit
 from batch_etl.batches.content import QUESTION, Content
 from batch_etl.batches.errors import RenderError
 from batch_etl.batches.task import Task
+from batch_etl.batches.template import FAILURES
 from batch_etl.batches.turns import example_turns
 from batch_etl.strict import did_you_mean
 
@@ -72,15 +73,6 @@ _HERE = Path()
 _ENCODER = msgspec.json.Encoder()
 _NO_DIGEST = bytes(hashlib.sha256().digest_size)
 _UNREADABLE = (ArithmeticError, ValueError)
-_UNRENDERABLE = (
-    jinja2.TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def new_token() -> str:
@@ -312,7 +304,7 @@ class Renderer:
             rest = [column[len(contents) :] for column in values] if contents else values
             try:  # what was encoded before one that cannot be is kept
                 contents.extend(map(_ENCODER.encode, self._prompts(rest)))
-            except _UNRENDERABLE as error:
+            except FAILURES as error:
                 problems[len(contents)] = _problem(error)
                 contents.append(b"")
         return contents, problems

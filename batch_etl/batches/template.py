@@ -22,6 +22,17 @@ import jinja2.sandbox
 RECORD = "record"
 """The template's name for the whole row."""
 
+FAILURES = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a template, or an expression of one, raises for a record that it does not fit."""
+
 
 def _text(value: Any) -> Any:
     """What a value looks like in a prompt: nulls as nothing, times in ISO 8601."""

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch_etl.commands import emulator, project
-from batch_etl.commands.run import Report, cost, materialize, progress_to_stderr
+from batch_etl.commands.run import STEPS, Report, cost, materialize, running
 from batch_etl.errors import ConfigError
 from batch_etl.evaluation import KnownGood, Metric
 from batch_etl.evaluation.metrics import sheet
@@ -28,21 +27,14 @@ from batch_etl.warehouse.sql import qualified
 if TYPE_CHECKING:
     import dagster as dg
 
-_STEPS = ("records", "results", "table")
-
 
 def evaluate(
     name: str, home: Path | None, defs: Path | None, *, approve: bool, as_json: bool
 ) -> None:
     """Run, score and tell; exits with 1 when a gate does not hold."""
-    settings = project.settings_at(home)
-    settings.require_endpoint()
-    with emulator.if_needed(settings):
-        settings = project.settings_at(None)
-        definitions = project.definitions(defs)
-        with progress_to_stderr(), project.instance(settings) as instance:
-            scored = _scored(definitions, name)
-            report, result = run_evaluation(definitions, instance, name)
+    with running(home, defs) as (settings, definitions, instance):
+        scored = _scored(definitions, name)
+        report, result = run_evaluation(definitions, instance, name)
     gates = _gates(result)
     passed = report.success and all(gate["passed"] or not gate["error"] for gate in gates)
     place = Home.at(settings.home)
@@ -93,7 +85,7 @@ def _assets(definitions: dg.Definitions, name: str) -> list[dg.AssetsDefinition]
     import dagster as dg
 
     pipelines = variants_of(definitions, name)
-    keys = [dg.AssetKey([pipeline, step]) for pipeline in pipelines for step in _STEPS]
+    keys = [dg.AssetKey([pipeline, step]) for pipeline in pipelines for step in STEPS]
     return [*map(definitions.get_assets_def, keys), _scored(definitions, name)]
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch_etl.commands import emulator, project, queue
+from batch_etl.environment import Settings
 from batch_etl.errors import BatchEtlError, ConfigError
 from batch_etl.strict import did_you_mean
 
 if TYPE_CHECKING:
     import dagster as dg
 
-_STEPS = ("records", "results", "table")
+STEPS = ("records", "results", "table")
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -56,27 +57,36 @@ def run(
     as_json: bool,
 ) -> None:
     """Run and tell; exits with 1 when any record has no terminal state."""
+    with running(home, defs) as (settings, definitions, instance):
+        drains = queue.is_queue(pipeline)
+        if drains:
+            partitions = queue.to_run(settings, instance, pipeline, partitions, all_partitions)
+            all_partitions = False
+        if drains and not partitions:
+            report = Report(pipeline)
+        else:
+            report = run_pipeline(definitions, instance, pipeline, partitions, all_partitions)
+        if drains:
+            queue.note_loaded(settings, instance, pipeline)
+    click.echo(json.dumps(asdict(report)) if as_json else _sentence(report))
+    if not report.success:
+        for error in report.errors:
+            click.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+@contextmanager
+def running(
+    home: Path | None, defs: Path | None
+) -> Iterator[tuple[Settings, dg.Definitions, dg.DagsterInstance]]:
+    """What a command needs that runs assets: an endpoint that answers, and progress on stderr."""
     settings = project.settings_at(home)
     settings.require_endpoint()
     with emulator.if_needed(settings):
         settings = project.settings_at(None)
         definitions = project.definitions(defs)
         with progress_to_stderr(), project.instance(settings) as instance:
-            drains = queue.is_queue(pipeline)
-            if drains:
-                partitions = queue.to_run(settings, instance, pipeline, partitions, all_partitions)
-                all_partitions = False
-            if drains and not partitions:
-                report = Report(pipeline)
-            else:
-                report = run_pipeline(definitions, instance, pipeline, partitions, all_partitions)
-            if drains:
-                queue.note_loaded(settings, instance, pipeline)
-    click.echo(json.dumps(asdict(report)) if as_json else _sentence(report))
-    if not report.success:
-        for error in report.errors:
-            click.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(1)
+            yield settings, definitions, instance
 
 
 def run_pipeline(
@@ -109,7 +119,7 @@ def _assets(definitions: dg.Definitions, pipeline: str) -> list[dg.AssetsDefinit
     known = pipelines(definitions)
     if pipeline not in known:
         raise ConfigError(f"there is no pipeline {pipeline!r}{did_you_mean(pipeline, known)}")
-    return [definitions.get_assets_def(dg.AssetKey([pipeline, step])) for step in _STEPS]
+    return [definitions.get_assets_def(dg.AssetKey([pipeline, step])) for step in STEPS]
 
 
 def _runs(

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from batch_etl.components import plots
-from batch_etl.components.steps import explained, progress_log
+from batch_etl.components.steps import explained, say
 from batch_etl.evaluation import (
     Case,
     Comparison,
@@ -27,6 +27,8 @@ from batch_etl.evaluation import (
 )
 from batch_etl.evaluation.metrics import Pairs, sheet
 from batch_etl.resources import EndpointResource, StorageResource, WarehouseResource
+from batch_etl.warehouse import schema_of
+from batch_etl.warehouse.contents import table_info
 
 KNOWN_GOOD = "batch_etl/known_good"
 """Metadata of the ``scores`` asset: the file of approved answers, where there is one."""
@@ -107,7 +109,7 @@ def score(
         evaluated = Evaluated()
         with house.read_only() as connection:
             for variant, table in plan.tables.items():
-                info = house.table(table, name)
+                info = table_info(connection, schema_of(name), table)
                 found = read_cases(
                     connection, info, plan.id_column, variant, plan.scores, prices=prices
                 )
@@ -120,7 +122,7 @@ def score(
         for gate in plan.gates
     ]
     for ruling in rulings:
-        _say(context, ("passed: " if ruling.passed else "FAILED: ") + ruling.sentence)
+        say(context, ("passed: " if ruling.passed else "FAILED: ") + ruling.sentence)
     yield dg.MaterializeResult(
         metadata=_metadata(plan, evaluated, name),
         check_results=[*map(_check, rulings), *_changed(plan, evaluated, approved)],
@@ -206,8 +208,3 @@ def as_markdown(metrics: Sequence[Metric]) -> str:
     head, *rows = sheet(metrics)
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
-
-
-def _say(context: dg.AssetExecutionContext, sentence: str) -> None:
-    context.log.info(sentence)
-    progress_log.info("%s: %s", context.asset_key.to_user_string(), sentence)

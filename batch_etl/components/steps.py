@@ -119,7 +119,7 @@ def extract_records(
     memory.release()
     for one in extracted:
         _report(context, one.partition, metadata.of_records(one))
-    _say(context, f"{sum(one.rows for one in extracted):,} records read")
+    say(context, f"{sum(one.rows for one in extracted):,} records read")
 
 
 def _check_table_columns(table: TableSpec, extracted: Sequence[Extracted]) -> None:
@@ -149,14 +149,14 @@ def transform_records(
             for partition in transform.partitions:
                 pipeline.source.check_records(partition.records, runner.endpoint_name)
         transform_id = runner.open(transform)
-        _say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
+        say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
         context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
         defer = may_defer(context, pipeline.waiting)
         with terminating(context, runner, transform_id, pipeline.on_terminate):
             for progress in until_done(runner, transform_id, transform):
-                _say(context, sentence(progress) + _expected(progress, runner, pipeline.name))
+                say(context, sentence(progress) + _expected(progress, runner, pipeline.name))
                 if defer and progress.parked:
-                    _say(context, "this run ends here; a sensor asks for the results later")
+                    say(context, "this run ends here; a sensor asks for the results later")
                     yield from untold(context)
                     return
         summary = runner.summary(transform_id, transform)
@@ -269,7 +269,7 @@ def load_table(
             judge = pipeline.judge
             facts = reports.of_table(published, home, pipeline.name, report, judge.labels)
             verdicts = judge.table(published, report.table, home, name, report.partitions)
-    _say(context, f"{report.rows:,} rows in {report.table.qualified_name}")
+    say(context, f"{report.rows:,} rows in {report.table.qualified_name}")
     yield _materialized(context, facts)
     yield from told(context, pipeline.checks, verdicts)
 
@@ -293,7 +293,7 @@ def _keys(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Sequence[str
     return list(context.partition_keys)
 
 
-def _say(context: dg.AssetExecutionContext, sentence: str) -> None:
+def say(context: dg.AssetExecutionContext, sentence: str) -> None:
     """To the run's log, and to a command that shows progress."""
     context.log.info(sentence)
     progress_log.info("%s: %s", context.asset_key.to_user_string(), sentence)

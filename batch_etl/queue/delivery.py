@@ -28,7 +28,7 @@ from upath import UPath
 from batch_etl.errors import SourceError
 from batch_etl.files import ROWS_PER_READ
 from batch_etl.sources import duplicates
-from batch_etl.sources.columns import converted, declared_type, no_column
+from batch_etl.sources.columns import can_identify, converted, declared_type, no_column
 from batch_etl.sources.delimited import Delimited, Dialect
 from batch_etl.sources.jsontext import JsonText, Record
 from batch_etl.sources.parquet import Parquet
@@ -39,13 +39,6 @@ from batch_etl.sources.streams import without_compression
 pc: Any = pyarrow.compute  # its functions are made at import: type checkers see none
 
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
-_IDS = (
-    pa.types.is_string,
-    pa.types.is_integer,
-    pa.types.is_decimal,
-    pa.types.is_date,
-    pa.types.is_timestamp,
-)
 
 
 @dataclass(frozen=True)
@@ -229,7 +222,7 @@ def _of_columns(file: Delimited | Parquet, wanted: Wanted) -> Iterator[_Read]:
     schema = file.schema().schema
     if wanted.id not in schema.names:
         raise no_column("id", wanted.id, schema.names, f" in {origin}")
-    if not any(is_fit(schema.field(wanted.id).type) for is_fit in _IDS):
+    if not can_identify(schema.field(wanted.id).type):
         kind = schema.field(wanted.id).type
         raise SourceError(f"{origin}: id: column {wanted.id!r} is {kind}, which cannot be an id")
     kind = hashlib.sha256(schema.serialize().to_pybytes()).hexdigest()

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from batch_etl.errors import SourceError
 from batch_etl.sources.bounds import Bounds, bounds_of, names_in
-from batch_etl.sources.columns import declared_type, no_column
+from batch_etl.sources.columns import Types, no_column
 from batch_etl.sources.routing import Router
 from batch_etl.sources.source import Cut, OnDuplicate, PartitionSlice, Portion
 from batch_etl.strict import Strict
@@ -65,18 +65,11 @@ class AskedSource(Strict):
         default="refuse",
         description="Records of a partition with the same id: refuse, or keep the first or last",
     )
-    types: dict[str, str] = Field(
+    types: Types = Field(
         default_factory=dict,
         description="Types of columns by name: string, int64, float64, bool, date, timestamp, "
         "timestamp_s, timestamp_ms, decimal(18,2)",
     )
-
-    @field_validator("types")
-    @classmethod
-    def _types_are_known(cls, types: dict[str, str]) -> dict[str, str]:
-        for name in types.values():
-            declared_type(name)
-        return types
 
     @property
     @abstractmethod

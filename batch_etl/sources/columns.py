@@ -13,18 +13,27 @@ since 1970.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute
+from pydantic import AfterValidator
 
 from batch_etl.errors import SourceError
 from batch_etl.sources.times import UTC_MICROSECONDS, as_times
 
 pc: Any = pyarrow.compute  # its functions are made at import: type checkers see none
+
+_ID_TYPES: tuple[Callable[[pa.DataType], bool], ...] = (
+    pa.types.is_string,
+    pa.types.is_integer,
+    pa.types.is_decimal,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+)
 
 _DECLARED: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -56,6 +65,21 @@ def declared_type(name: str) -> pa.DataType:
     if name not in _DECLARED:
         raise ValueError(f"unknown type {name!r}; known are {', '.join(_DECLARED)}, decimal(18,2)")
     return _DECLARED[name]
+
+
+def _types_known(types: dict[str, str]) -> dict[str, str]:
+    for name in types.values():
+        declared_type(name)
+    return types
+
+
+Types = Annotated[dict[str, str], AfterValidator(_types_known)]
+"""A source's key ``types``: the declared type of each column by its name."""
+
+
+def can_identify(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be the records' id."""
+    return any(is_fit(kind) for is_fit in _ID_TYPES)
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

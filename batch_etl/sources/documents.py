@@ -12,19 +12,19 @@ Memory: one block of rows, or one text where a text is larger.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from upath import UPath
 
 from batch_etl.errors import SourceError
 from batch_etl.sources.listing import fill_placeholders, has_placeholder, list_files
 from batch_etl.sources.source import Cut, OnDuplicate, PartitionSlice, Portion
+from batch_etl.sources.streams import Encoding
 from batch_etl.strict import Strict
 
 _ROWS_AT_ONCE = 2_000
@@ -51,7 +51,9 @@ class DocumentsSource(Strict):
         "YAML file. `{partition}` or `{start:%Y/%m/%d}`: each partition has its files"
     )
     text: bool = Field(default=False, description="Read each file as text, into the column `text`.")
-    encoding: str = Field(default="utf-8", description="Of the texts; any name that Python knows.")
+    encoding: Encoding = Field(
+        default="utf-8", description="Of the texts; any name that Python knows."
+    )
     max_text_bytes: Annotated[int, Field(ge=1)] = Field(
         default=32_000_000, description="A larger text is refused: no request could carry it."
     )
@@ -60,15 +62,6 @@ class DocumentsSource(Strict):
         description="A pattern that matches no file: `refuse`, or `empty`, no records.",
     )
     base_folder: Path = Field(default=Path(), description="What a relative `path` is relative to.")
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise ValueError(f"unknown encoding {encoding!r}; use Python's name of it") from None
-        return encoding
 
     @model_validator(mode="after")
     def _one_way_to_partition(self) -> Self:

@@ -24,7 +24,7 @@ from upath import UPath
 from batch_etl.errors import SourceError
 from batch_etl.files import ParquetSink, read_batches, replacing, row_count
 from batch_etl.sources import duplicates
-from batch_etl.sources.columns import no_column
+from batch_etl.sources.columns import can_identify, no_column
 from batch_etl.sources.source import PartitionSlice, Portion, Source
 
 pc: Any = pyarrow.compute  # its functions are made at import: type checkers see none
@@ -33,14 +33,6 @@ PARTITIONS_PER_READ = 200
 
 _MAX_HELD_BYTES = 64 * 2**20
 _MOST_NAMED = 3
-
-_ID_TYPES: tuple[Callable[[pa.DataType], bool], ...] = (
-    pa.types.is_string,
-    pa.types.is_integer,
-    pa.types.is_decimal,
-    pa.types.is_date,
-    pa.types.is_timestamp,
-)
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ def _check_id_column(name: str, portion: Portion) -> None:
     if name not in schema.names:
         raise no_column("id", name, schema.names)
     kind = schema.field(name).type
-    if not any(is_fit(kind) for is_fit in _ID_TYPES):
+    if not can_identify(kind):
         raise SourceError(
             f"id: column {name!r} is {kind}, which cannot identify a record; name another column, "
             f"or declare types: {{{name}: string}}"

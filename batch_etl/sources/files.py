@@ -14,7 +14,6 @@ columns need to be decoded.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -24,14 +23,14 @@ from pydantic import Field, field_validator, model_validator
 from upath import UPath
 
 from batch_etl.errors import SourceError
-from batch_etl.sources.columns import as_read, conform, declared_type, no_column, unified
+from batch_etl.sources.columns import Types, as_read, conform, declared_type, no_column, unified
 from batch_etl.sources.delimited import Delimited, Dialect
 from batch_etl.sources.jsontext import JsonText
 from batch_etl.sources.listing import fill_placeholders, has_placeholder, list_files
 from batch_etl.sources.parquet import Parquet
 from batch_etl.sources.routing import Router
 from batch_etl.sources.source import Cut, OnDuplicate, PartitionSlice, Portion
-from batch_etl.sources.streams import without_compression
+from batch_etl.sources.streams import Encoding, without_compression
 from batch_etl.strict import Strict
 
 Format = Literal["csv", "tsv", "jsonl", "json", "parquet"]
@@ -73,12 +72,12 @@ class FilesSource(Strict):
         default="refuse",
         description="A pattern that matches no file: refuse, or take it as no records",
     )
-    types: dict[str, str] = Field(
+    types: Types = Field(
         default_factory=dict,
         description="Types of columns by name: string, int64, float64, bool, date, timestamp, "
         "timestamp_s, timestamp_ms, decimal(18,2)",
     )
-    encoding: str = Field(
+    encoding: Encoding = Field(
         default="utf-8", description="Of CSV, TSV and JSON; any name Python knows"
     )
     delimiter: str | None = Field(default=None, description="CSV: `,` by default; TSV: a tab")
@@ -97,22 +96,6 @@ class FilesSource(Strict):
         description="JSON: the way to the list of records in an object, as `data.items`",
     )
     base_folder: Path = Field(default=Path(), description="What a relative `path` is relative to")
-
-    @field_validator("types")
-    @classmethod
-    def _types_are_known(cls, types: dict[str, str]) -> dict[str, str]:
-        for name in types.values():
-            declared_type(name)
-        return types
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            codecs.getincrementaldecoder(encoding)
-        except LookupError:
-            raise ValueError(f"unknown encoding {encoding!r}; use Python's name of it") from None
-        return encoding
 
     @field_validator("delimiter", "quote")
     @classmethod

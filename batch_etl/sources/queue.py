@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 import msgspec
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from upath import UPath
 
 from batch_etl.errors import SourceError
-from batch_etl.sources.columns import FileSchema, as_read, conform, declared_type, unified
+from batch_etl.sources.columns import FileSchema, Types, as_read, conform, declared_type, unified
 from batch_etl.sources.jsontext import JsonText, Record, as_text
 from batch_etl.sources.source import Cut, OnDuplicate, PartitionSlice, Portion
 from batch_etl.strict import Strict
@@ -84,16 +84,7 @@ class QueueSource(Strict):
         default="refuse",
         description="An item whose id waits already: refuse it, or keep the first or the last",
     )
-    types: dict[str, str] = Field(
-        default_factory=dict, description="Types of columns by name, as of files"
-    )
-
-    @field_validator("types")
-    @classmethod
-    def _types_are_known(cls, types: dict[str, str]) -> dict[str, str]:
-        for name in types.values():
-            declared_type(name)
-        return types
+    types: Types = Field(default_factory=dict, description="Types of columns by name, as of files")
 
     def check_partitions(self, cut: Cut | None) -> None:
         """Raise ValueError for any: the drains are the partitions."""

@@ -9,9 +9,10 @@ import codecs
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import AfterValidator
 from upath import UPath
 
 from batch_etl.errors import SourceError
@@ -19,6 +20,18 @@ from batch_etl.errors import SourceError
 BLOCK_BYTES = 1 << 20
 
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+
+
+def _encoding_known(encoding: str) -> str:
+    try:
+        codecs.getincrementaldecoder(encoding)
+    except LookupError:
+        raise ValueError(f"unknown encoding {encoding!r}; use Python's name of it") from None
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_encoding_known)]
+"""A source's key ``encoding``."""
 
 
 def without_compression(name: str) -> str:
