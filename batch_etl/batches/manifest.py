@@ -11,7 +11,7 @@ as if all were null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from batch_etl.batches.answers import Answers, completed, faulty_answers
 from batch_etl.batches.keys import Mask, from_arrow
 from batch_etl.batches.packing import Payload, Room
 from batch_etl.batches.repair import further_turns
-from batch_etl.batches.request import KEY_BYTES, Renderer, keys_array, new_token
+from batch_etl.batches.request import KEY_BYTES, Params, Renderer, keys_array, new_token
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
@@ -107,17 +107,17 @@ class Filling:
 
     def fill(
         self,
-        params: Sequence[bytes],
+        params: Params,
         keys: npt.NDArray[np.bytes_],
         partition: int,
         rows: npt.NDArray[np.int64],
-        record_ids: Sequence[str],
+        record_ids: pa.Array[Any],
     ) -> Iterator[PlannedBatch]:
         """Add questions as they are, in order; yields each batch that the next one is too much for.
 
         Each fits a payload of its own.
         """
-        sizes = np.fromiter(map(len, params), dtype=np.int64, count=len(params))
+        sizes = params.sizes()
         start = 0
         while start < len(params):
             end = start + self.payload.room.fitting(sizes[start:])
@@ -125,11 +125,10 @@ class Filling:
                 yield self.batch()
                 self.start()
                 continue
-            self.payload.extend(params[start:end], sizes[start:end])
+            self.payload.extend(params.cut(start, end), sizes[start:end])
             self._gather()
-            self._parts.append(
-                _questions_part(keys[start:end], partition, rows[start:end], record_ids[start:end])
-            )
+            ids = record_ids.slice(start, end - start)
+            self._parts.append(_questions_part(keys[start:end], partition, rows[start:end], ids))
             start = end
 
     def batch(self) -> PlannedBatch:
@@ -153,14 +152,14 @@ def _questions_part(
     keys: npt.NDArray[np.bytes_],
     partition: int,
     rows: npt.NDArray[np.int64],
-    record_ids: Sequence[str],
+    record_ids: pa.Array[Any],
 ) -> pa.RecordBatch:
     """Manifest rows of requests that are as their questions."""
     columns = [
         keys_array(keys),
         pa.array(np.full(len(keys), partition, dtype=np.int32)),
         pa.array(rows),
-        pa.array(record_ids, pa.string()),
+        record_ids,
         *(pa.nulls(len(keys), MANIFEST.field(name).type) for name in Asked._fields),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=MANIFEST)
@@ -171,8 +170,6 @@ def write_manifest(folder: UPath, batch: PlannedBatch) -> None:
         pq.write_table(
             batch.manifest,
             str(temporary),
-            compression="zstd",
-            compression_level=1,
             **lean_options(MANIFEST),
         )
 

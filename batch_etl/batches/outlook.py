@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
-
 from batch_etl.batches.budget import Reservation, Standing, overdrawn, refusal
 from batch_etl.batches.changes import Compared, Earlier, asked_before, id_hashes, task_changes
 from batch_etl.batches.elsewhere import Elsewhere
@@ -114,7 +112,7 @@ def _measured(
             earlier.clear()
             key = transform.scope[ordinal]
             earlier[ordinal] = Earlier(exchange.home.results(name, transform.pipeline, key))
-        ids = id_hashes(pa.array(rendered.record_ids, pa.string()))
+        ids = id_hashes(rendered.record_ids)
         earlier[ordinal].compare(ids, halves(rendered.keys)[0], compared)
 
     own_id = own.id if own else ""

@@ -8,20 +8,22 @@ outcome, the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from batch_etl.batches.request import LINE_OVERHEAD_BYTES, entries_from, entry
+from batch_etl.batches.payload import PIECE_BYTES
+from batch_etl.batches.request import LINE_OVERHEAD_BYTES, Params, entry
 from batch_etl.batches.task import Packing
 
 ENVELOPE_HEAD = b'{"requests":['
 ENVELOPE_TAIL = b"]}"
 _ENVELOPE_BYTES = len(ENVELOPE_HEAD) + len(ENVELOPE_TAIL)
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = PIECE_BYTES - _ENVELOPE_BYTES
+"""A block goes out as one piece, then."""
 
 Sizes = npt.NDArray[np.int64]
 """Bytes of each request's parameters."""
@@ -89,36 +91,39 @@ class Payload:
 
     def add(self, params: bytes) -> None:
         """Append one request; its row is the number of requests before it."""
-        self._open.append(entry(self.token, self.room.count, params))
-        self._open_bytes += len(params)
-        self.room.add(len(params))
-        self._close()
-
-    def extend(self, params: Sequence[bytes], sizes: Sizes) -> None:
-        """As :meth:`add` of each; ``sizes`` are theirs."""
-        ends = np.cumsum(sizes)
-        start = 0
-        while start < len(params):
-            before = int(ends[start - 1]) if start else 0
-            full = before + _BLOCK_BYTES - self._open_bytes
-            end = min(int(np.searchsorted(ends, full)) + 1, len(params))
-            self._open += entries_from(self.token, self.room.count, params[start:end])
-            self._open_bytes += int(ends[end - 1]) - before
-            self.room.add_all(sizes[start:end])
+        more_bytes = len(params) + LINE_OVERHEAD_BYTES + 1
+        if self._open and self._open_bytes + more_bytes > _BLOCK_BYTES:
             self._close()
-            start = end
+        self._open += (b",", entry(self.token, self.room.count, params))
+        self._open_bytes += more_bytes
+        self.room.add(len(params))
+
+    def extend(self, params: Params, sizes: Sizes) -> None:
+        """As :meth:`add` of each; ``sizes`` are theirs."""
+        ends = np.cumsum(sizes + (LINE_OVERHEAD_BYTES + 1))
+        start, before = 0, 0
+        while start < len(params):
+            full = before + _BLOCK_BYTES - self._open_bytes
+            end = int(np.searchsorted(ends, full, "right"))
+            if end <= start and self._open:
+                self._close()
+                continue
+            end = max(end, start + 1)  # a request that is larger than a block is one of its own
+            self._open += params.cut(start, end).entries(self.token, self.room.count)
+            self.room.add_all(sizes[start:end])
+            self._open_bytes += int(ends[end - 1]) - before
+            start, before = end, int(ends[end - 1])
 
     def _close(self) -> None:
-        if self._open_bytes >= _BLOCK_BYTES:
-            self._blocks.append(self._joined())
-            self._open, self._open_bytes = [], 0
+        self._blocks.append(self._joined())
+        self._open, self._open_bytes = [], 0
 
     def _joined(self) -> bytes:
         """What is open, with what stands before it."""
-        if not self._open:
-            return b"" if self._blocks else ENVELOPE_HEAD
-        before = b"," if self._blocks else ENVELOPE_HEAD
-        return b",".join([before + self._open[0], *self._open[1:]])
+        if self._blocks:
+            return b"".join(self._open)
+        first = self._open[0].removeprefix(b",") if self._open else b""
+        return b"".join([ENVELOPE_HEAD, first, *self._open[1:]])
 
     @property
     def count(self) -> int:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,6 @@ from batch_etl.batches.request import KEY_BYTES, Rendered, Renderer, keys_array
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.files import ParquetSink, read_batches
-
-_T = TypeVar("_T")
 
 PLAN = pa.schema(
     [
@@ -115,7 +113,7 @@ def plan(
                 )
                 places = np.flatnonzero(fresh)
                 yield from filling.fill(
-                    _at(rendered.params, places),
+                    rendered.params.taken(places),
                     rendered.keys[places],
                     ordinal,
                     first_row + places,
@@ -127,9 +125,9 @@ def plan(
         yield filling.batch()
 
 
-def _at(values: list[_T], places: npt.NDArray[np.intp]) -> list[_T]:
+def _at(values: pa.Array[Any], places: npt.NDArray[np.intp]) -> pa.Array[Any]:
     """The values at these ascending places."""
-    return values if len(places) == len(values) else [values[at] for at in places.tolist()]
+    return values if len(places) == len(values) else values.take(pa.array(places))
 
 
 @dataclass
@@ -158,8 +156,9 @@ def _problems(rendered: Rendered, limits: Packing) -> dict[int, str]:
         for row, problem in rendered.problems.items()
     }
     problems |= rendered.faults
-    if not fits_alone(max(map(len, rendered.params), default=0), limits):
-        for row, size in enumerate(map(len, rendered.params)):
+    sizes = rendered.params.sizes()
+    if not fits_alone(int(sizes.max(initial=0)), limits):
+        for row, size in enumerate(sizes.tolist()):
             if not fits_alone(size, limits):
                 problems[row] = too_large(size, limits.max_bytes).reason or ""
     return problems
@@ -206,7 +205,7 @@ def _plan_rows(rendered: Rendered, problems: dict[int, str]) -> pa.RecordBatch:
     if problems:
         keys = np.where(_without(problems, rendered), keys, b"")
         reasons = pa.array([problems.get(row) for row in range(len(rendered))], pa.string())
-    columns = [keys_array(keys), pa.array(rendered.record_ids, pa.string()), reasons]
+    columns = [keys_array(keys), rendered.record_ids, reasons]
     return pa.RecordBatch.from_arrays(columns, schema=PLAN)
 
 

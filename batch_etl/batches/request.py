@@ -29,6 +29,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -119,24 +120,73 @@ def entry(token: str, row: int, params: bytes) -> bytes:
     return b"".join((_LINE_HEAD, custom_id(token, row).encode(), _LINE_MIDDLE, params, _LINE_TAIL))
 
 
-def entries_from(token: str, first_row: int, params: Sequence[bytes]) -> list[bytes]:
-    """The entries of requests that stand one after the other; as :func:`entry` makes each."""
-    head = _LINE_HEAD + token.encode() + b"-"
-    return [
-        b"".join((head, b"%0*d" % (_ROW_DIGITS, row), _LINE_MIDDLE, one, _LINE_TAIL))
-        for row, one in enumerate(params, first_row)
-    ]
+class Params:
+    """The parameters' JSON of some requests, of which all begin alike, as it is sent.
+
+    What all begin with is held once, and each is put together where it is wanted: by then it goes
+    into a payload, and would be copied once more.
+    """
+
+    def __init__(self, head: bytes, ends: list[bytes]) -> None:
+        """``ends`` come after ``head``; an empty one is no request."""
+        self._head = head
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, at: int) -> bytes:
+        return self._head + end if (end := self._ends[at]) else b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.__getitem__, range(len(self)))
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The bytes of each; 0 where there is no request."""
+        ends = np.fromiter(map(len, self._ends), dtype=np.int64, count=len(self))
+        return np.where(ends, ends + len(self._head), 0)
+
+    def taken(self, places: npt.NDArray[np.intp]) -> Params:
+        """Those at these ascending places."""
+        if len(places) == len(self):
+            return self
+        return Params(self._head, [self._ends[at] for at in places.tolist()])
+
+    def cut(self, start: int, end: int) -> Params:
+        return Params(self._head, self._ends[start:end])
+
+    def entries(self, token: str, first_row: int) -> list[bytes]:
+        """Pieces of the entries that stand one after the other from this row on.
+
+        Joined they are what :func:`entry` makes of each, with a comma before it.
+        """
+        before = b"," + _LINE_HEAD + token.encode() + b"-"
+        pieces = zip(
+            repeat(before),
+            _digits(first_row, len(self)),
+            repeat(_LINE_MIDDLE + self._head),
+            self._ends,
+            repeat(_LINE_TAIL),
+        )
+        return list(chain.from_iterable(pieces))
+
+
+def _digits(first_row: int, rows: int) -> list[bytes]:
+    """The digits of custom_ids."""
+    numbers = np.arange(first_row, first_row + rows)[:, None] // _POWERS % 10 + ord("0")
+    return numbers.astype(np.uint8).view(f"S{_ROW_DIGITS}").reshape(-1).tolist()
 
 
 @dataclass(frozen=True)
 class Rendered:
     """The requests of one batch of records, in the records' order."""
 
-    params: list[bytes]
+    params: Params
     """The parameters' JSON as sent; empty for a record with a problem."""
     keys: npt.NDArray[np.bytes_]
     """request_keys, dtype S16; zeros for a record with a problem."""
-    record_ids: list[str]
+    record_ids: pa.Array[Any]
+    """As texts, none null."""
     problems: dict[int, str] = field(default_factory=dict[int, str])
     """By row: why the prompt of this record cannot be rendered."""
     faults: dict[int, str] = field(default_factory=dict[int, str])
@@ -223,24 +273,28 @@ class Renderer:
                 own = {at - first: why for at, why in problems.items() if first <= at <= row}
                 contents, faults = _sorted_out(held)
                 held, held_bytes = [], 0
-                rendered = self._rendered(contents, ids[first : row + 1], own, faults)
+                rendered = self._rendered(contents, ids.slice(first, row + 1 - first), own, faults)
                 del made, contents
                 yield rendered
                 del rendered
                 first = row + 1
 
-    def _ids(self, records: pa.RecordBatch) -> list[str]:
-        return [str(value) for value in records.column(self._id_column).to_pylist()]
+    def _ids(self, records: pa.RecordBatch) -> pa.Array[Any]:
+        ids = records.column(self._id_column)
+        if ids.type == pa.string() and not ids.null_count:
+            return ids
+        return pa.array([str(value) for value in ids.to_pylist()], pa.string())
 
     def _rendered(
         self,
         contents: list[bytes],
-        ids: list[str],
+        ids: pa.Array[Any],
         problems: dict[int, str],
         faults: dict[int, str] | None = None,
     ) -> Rendered:
-        ends = [content + self._tail if content else b"" for content in contents]
-        params = [self._head + end if end else b"" for end in ends]
+        tail = self._tail
+        ends = [content + tail if content else b"" for content in contents]
+        params = Params(self._head, ends)
         return Rendered(params, self._keys(ends), ids, problems, faults or {})
 
     def asked(
@@ -264,7 +318,7 @@ class Renderer:
         if not rendered.problems:
             return None
         row = min(rendered.problems)
-        return RenderError(self._where, rendered.record_ids[row], rendered.problems[row])
+        return RenderError(self._where, rendered.record_ids[row].as_py(), rendered.problems[row])
 
     def _head_for(self, claude_model: str | None, max_tokens: int | None) -> bytes:
         wanted = (claude_model, max_tokens)

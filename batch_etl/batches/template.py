@@ -136,8 +136,10 @@ def _joiner(
     return prompts
 
 
-def _texts(values: Sequence[Any]) -> list[str]:
-    return [
-        value if type(value) is str else str(value if type(value) is int else _text(value))
-        for value in values
-    ]
+def _texts(values: Sequence[Any]) -> Sequence[str]:
+    kinds = set(map(type, values))
+    if kinds <= {str}:
+        return values
+    if kinds <= {int}:
+        return list(map(str, values))
+    return [value if type(value) is str else str(_text(value)) for value in values]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from batch_etl.batches.manifest import MANIFEST, Filling
 from batch_etl.batches.packing import Payload, Room, fits_alone
-from batch_etl.batches.request import custom_id, new_token, parse_custom_id
+from batch_etl.batches.payload import PIECE_BYTES
+from batch_etl.batches.request import Params, custom_id, new_token, parse_custom_id
 from batch_etl.batches.task import Packing
 
 TOKEN = "0123456789abcdef"
@@ -87,7 +88,8 @@ def test_requests_that_are_packed_together_lie_as_if_packed_one_by_one(slices, c
         rows = list(range(row, row + len(some)))
         ids = [f"r{each}" for each in rows]
         keys = np.array([b"k%d" % each for each in rows], dtype="S16")
-        filled += list(filling.fill(some, keys, 3, np.array(rows, dtype=np.int64), ids))
+        params, places = Params(b"", some), np.array(rows, dtype=np.int64)
+        filled += list(filling.fill(params, keys, 3, places, pa.array(ids, pa.string())))
         row += len(some)
     filled.append(filling.batch())
     alone = packed([one for some in own for one in some], limits)
@@ -112,8 +114,11 @@ def test_large_requests_that_are_packed_together_lie_in_the_same_blocks():
         one.add(each)
     for start in (0, 7):
         some = params[start : 7 if start == 0 else None]
-        together.extend(some, np.array([len(each) for each in some]))
+        beginning, ends = b'{"text":"', [each.removeprefix(b'{"text":"') for each in some]
+        together.extend(Params(beginning, ends), np.array([len(each) for each in some]))
     assert list(together.blocks()) == list(one.blocks())
+    assert max(map(len, together.blocks())) > PIECE_BYTES  # one of them is longer than a piece
+    assert any(len(block) <= PIECE_BYTES for block in together.blocks())
     assert together.room == one.room
 
 

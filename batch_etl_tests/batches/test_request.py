@@ -51,7 +51,7 @@ def batch(**columns: list) -> pa.RecordBatch:
 def keys_of(own: Task, records: pa.RecordBatch) -> dict[str, str]:
     rendered = renderer(own, records).render(records)
     shown = [key_hex(key) for key in rendered.keys.tolist()]
-    return dict(zip(rendered.record_ids, shown, strict=True))
+    return dict(zip(rendered.record_ids.to_pylist(), shown, strict=True))
 
 
 @pytest.mark.parametrize("changes", [{}, FREE_TEXT, {"system": "Be brief."}])
@@ -66,7 +66,7 @@ def test_betas_are_sent_as_a_header_and_change_the_key():
     records = batch(id=["a"], text=["x"])
     plain, beta = task(), task(betas=["context-1m-2025-08-07"])
     assert keys_of(plain, records) != keys_of(beta, records)
-    assert renderer(plain, records).render(records).params == (
+    assert list(renderer(plain, records).render(records).params) == list(
         renderer(beta, records).render(records).params
     )
 
@@ -123,7 +123,7 @@ def test_only_the_columns_that_are_needed_are_read():
 
 def test_an_id_that_is_a_number_becomes_text():
     records = batch(id=[1, 2], text=["x", "y"])
-    assert renderer(task(), records).render(records).record_ids == ["1", "2"]
+    assert renderer(task(), records).render(records).record_ids.to_pylist() == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_record_that_cannot_be_rendered_has_a_problem_that_says_why(prompt, wo
     own = renderer(task(prompt=prompt), records)
     rendered = own.render(records)
     assert list(rendered.problems) == [0, 1]
-    assert rendered.params == [b"", b""]
+    assert list(rendered.params) == [b"", b""]
     assert rendered.keys.tolist() == [b"", b""]
     for word in words:
         assert word in rendered.problems[0]
