@@ -24,6 +24,7 @@ EFFECTS: dict[str, str] = {
     # files, whole under a temporary name before, under their own after (files.py)
     "records renamed": "A partition's records are in place.",
     "plan renamed": "A partition's plan (record -> request) is in place.",
+    "records kept": "A partition's records are beside their plan, for the next one.",
     "manifest renamed": "The manifest of a batch that is about to be planned is in place.",
     "manifest removed": "The manifest of a batch that another transform came before is gone.",
     "raw results renamed": "The result lines of a batch, as they came, are in place.",

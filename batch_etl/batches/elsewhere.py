@@ -31,12 +31,18 @@ from batch_etl.batches.keys import U64, KeySet, Mask, halves
 from batch_etl.batches.ledger import BatchRow, Lease, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
 from batch_etl.batches.manifest import manifest_keys
+from batch_etl.batches.request import Renderer
 from batch_etl.batches.retry import Policy
+from batch_etl.batches.transform import Partition, Transform
+from batch_etl.batches.unchanged import EarlierPlans, Unchanged
 
 _ABANDONED = dt.timedelta(minutes=10)
 """A batch that was planned so long ago and not sent, and whose transform nobody holds."""
 
 _HELD_WAIT_S = 2.0
+
+_RECENT_TRANSFORMS = 200
+"""Among so many, newest first, is looked for those that planned the same partitions."""
 
 
 class Elsewhere:
@@ -62,6 +68,7 @@ class Elsewhere:
         """How many requests were taken out because they have failed elsewhere since the snapshot;
         they are resumed later."""
         self._failed_since = KeySet()
+        self._plans: EarlierPlans | None = None
         self._take(exchange.ledger.batches(endpoint=exchange.endpoint.name))
 
     @property
@@ -71,6 +78,24 @@ class Elsewhere:
     @property
     def resumable(self) -> KeySet:
         return self.history.resumable
+
+    def before(
+        self, transform: Transform, partition: Partition, renderer: Renderer
+    ) -> Unchanged | None:
+        """What another transform has planned of the partition's records that have not changed."""
+        return self.plans(transform).find(transform, partition, renderer, self.answered)
+
+    def plans(self, transform: Transform) -> EarlierPlans:
+        """Of the pipeline's other transforms."""
+        if self._plans is None:
+            rows = self._exchange.ledger.transforms(
+                pipeline=transform.pipeline,
+                endpoint=self._exchange.endpoint.name,
+                limit=_RECENT_TRANSFORMS,
+            )
+            others = [row for row in rows if row.id != self._mine]
+            self._plans = EarlierPlans(self._exchange.home, others)
+        return self._plans
 
     def learn(self, tokens: Sequence[str]) -> None:
         """Take in batches that were planned after the snapshot."""

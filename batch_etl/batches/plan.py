@@ -85,6 +85,23 @@ class Others(Protocol):
         """What was left out because another is buying it; the plan adds to it."""
         ...
 
+    def before(
+        self, transform: Transform, partition: Partition, renderer: Renderer
+    ) -> Known | None:
+        """What an earlier plan of the partition says of records that have not changed."""
+        ...
+
+
+class Known(Protocol):
+    """A partition's records as they were planned before, passed in order."""
+
+    def rendered(self, records: pa.RecordBatch) -> Rendered | None:
+        """The requests of the next records, with those rendered of which too little is known.
+
+        None where all are to be rendered.
+        """
+        ...
+
 
 def plan_path(folder: UPath, ordinal: int) -> UPath:
     return folder / f"plan-{ordinal:06}.parquet"
@@ -105,11 +122,18 @@ def plan(
         renderer = transform.renderer(partition)
         with ParquetSink(plan_path(folder, ordinal), PLAN, "plan", lean=True) as sink:
             first_row = 0
-            for rendered in prompts.of(renderer, partition):
+            before = others.before(transform, partition, renderer)
+            for rendered in prompts.of(renderer, partition, before):
                 problems = _problems(rendered, transform.task.packing)
                 sink.write(_plan_rows(rendered, problems))
+                sendable = _without(problems, rendered)
                 fresh = _fresh(
-                    rendered.keys, _without(problems, rendered), others, in_flight, counts
+                    rendered.keys,
+                    sendable,
+                    others,
+                    in_flight,
+                    awaited=others.awaited,
+                    counts=counts,
                 )
                 places = np.flatnonzero(fresh)
                 yield from filling.fill(
@@ -137,9 +161,12 @@ class _Prompts:
     rendered: int = 0
     refusal: RenderError | None = None
 
-    def of(self, renderer: Renderer, partition: Partition) -> Iterator[Rendered]:
+    def of(
+        self, renderer: Renderer, partition: Partition, before: Known | None
+    ) -> Iterator[Rendered]:
         for records in read_batches(partition.records, renderer.columns):
-            for rendered in renderer.parts(records):
+            known = before.rendered(records) if before is not None else None
+            for rendered in renderer.parts(records) if known is None else (known,):
                 self.rendered += len(rendered) - len(rendered.problems)
                 self.refusal = self.refusal or renderer.refusal(rendered)
                 yield rendered
@@ -175,9 +202,14 @@ def _fresh(
     sendable: Mask,
     others: Others,
     in_flight: KeySet,
+    *,
+    awaited: KeySet,
     counts: PlanCounts,
 ) -> Mask:
-    """Which of these requests nobody has sent yet; they are in flight from now on."""
+    """Which of these requests nobody has sent yet; they are in flight from now on.
+
+    Those that another is buying are added to ``awaited``.
+    """
     prefixes, _ = halves(keys)
     counts.records += len(keys)
     counts.unsendable += int((~sendable).sum())
@@ -186,7 +218,7 @@ def _fresh(
     sendable = sendable & ~known & ~resumed
     fresh = sendable & ~in_flight.contains(prefixes)
     elsewhere = fresh & others.buying.contains(prefixes)
-    others.awaited.add(prefixes[elsewhere])
+    awaited.add(prefixes[elsewhere])
     fresh &= ~elsewhere
     _, first = np.unique(prefixes[fresh], return_index=True)
     chosen = np.zeros(len(keys), dtype=bool)
@@ -271,16 +303,6 @@ class Measured:
         return held > 2 * _SAMPLE or (held > 1 and sum(map(len, self._spread)) > _SAMPLE_BYTES)
 
 
-@dataclass
-class _Onlooker:
-    """Others, without noting with them what was left out."""
-
-    answered: KeySet
-    resumable: KeySet
-    buying: KeySet
-    awaited: KeySet = field(default_factory=KeySet)
-
-
 Observer = Callable[[int, Rendered], None]
 """Is shown all records' requests: the partition's ordinal and some of its records, in order."""
 
@@ -294,19 +316,21 @@ def measure(
     """
     measured = Measured()
     prompts = _Prompts()
-    onlooker = _Onlooker(others.answered, others.resumable, others.buying)
-    flight = KeySet([in_flight.all()])
+    flight, awaited = KeySet([in_flight.all()]), KeySet()
     limits = transform.task.packing
     for ordinal, partition in enumerate(transform.partitions):
         renderer = transform.renderer(partition)
-        for rendered in prompts.of(renderer, partition):
+        before = others.before(transform, partition, renderer)
+        for rendered in prompts.of(renderer, partition, before):
             if observe is not None:
                 observe(ordinal, rendered)
             problems = _problems(rendered, limits)
             measured.note(problems.values())
             number = measured.counts.sent
             sendable = _without(problems, rendered)
-            fresh = _fresh(rendered.keys, sendable, onlooker, flight, measured.counts)
+            fresh = _fresh(
+                rendered.keys, sendable, others, flight, awaited=awaited, counts=measured.counts
+            )
             for at in np.flatnonzero(fresh).tolist():
                 measured.add(rendered.params[at], number)
                 number += 1

@@ -28,6 +28,7 @@ from batch_etl.batches.request import new_token
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.spending import Spending
 from batch_etl.batches.transform import Transform
+from batch_etl.batches.unchanged import Keeping
 
 _FIRST_WAIT_S = 1.0
 
@@ -59,6 +60,7 @@ class Planning:
         due = priming.stage(transform, self.sent(lease), elsewhere, in_flight)
         if due == "waiting":
             return _FIRST_WAIT_S
+        keeping = Keeping(transform, folder)
         with self._spending.reserving(lease, transform, elsewhere, in_flight):
             for batch in plan(priming.cut(transform, due), folder, elsewhere, in_flight, counts):
                 claimed = self.claim(lease, transform, batch, 1, elsewhere)
@@ -69,6 +71,7 @@ class Planning:
                 del batch, claimed
                 memory.release()
         memory.release()  # the last payload was the pass's until it ended
+        keeping.keep(elsewhere.plans(transform))
         awaited = elsewhere.holders()
         self._ledger.await_batches(lease, awaited)
         if awaited:

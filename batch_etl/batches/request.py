@@ -152,6 +152,13 @@ class Params:
             return self
         return Params(self._head, [self._ends[at] for at in places.tolist()])
 
+    def among(self, places: Sequence[int], count: int) -> Params:
+        """These at ``places`` among ``count`` of which the others are no requests."""
+        ends = [b""] * count
+        for at, end in zip(places, self._ends, strict=True):
+            ends[at] = end
+        return Params(self._head, ends)
+
     def cut(self, start: int, end: int) -> Params:
         return Params(self._head, self._ends[start:end])
 
@@ -194,6 +201,25 @@ class Rendered:
 
     def __len__(self) -> int:
         return len(self.params)
+
+    def among(
+        self,
+        known: npt.NDArray[np.bool_],
+        keys: npt.NDArray[np.bytes_],
+        record_ids: pa.Array[Any],
+    ) -> Rendered:
+        """These requests among others whose ``keys`` are ``known``, and which are not sent."""
+        places = np.flatnonzero(~known)
+        at: list[int] = places.tolist()
+        all_keys = keys.copy()
+        all_keys[places] = self.keys
+        return Rendered(
+            self.params.among(at, len(known)),
+            all_keys,
+            record_ids,
+            {at[row]: problem for row, problem in self.problems.items()},
+            {at[row]: fault for row, fault in self.faults.items()},
+        )
 
 
 class Renderer:
@@ -248,7 +274,7 @@ class Renderer:
 
     def render(self, records: pa.RecordBatch) -> Rendered:
         """Requests of these records; what cannot be rendered is among the problems."""
-        ids = self._ids(records)
+        ids = self.ids(records)
         contents, problems = self._contents(records)
         if self._content is None:
             return self._rendered(contents, ids, problems)
@@ -263,7 +289,7 @@ class Renderer:
         if self._content is None:
             yield self.render(records)
             return
-        ids = self._ids(records)
+        ids = self.ids(records)
         prompts, problems = self._contents(records)
         held, held_bytes, first = list[bytes | Unfit](), 0, 0
         for row, made in enumerate(self._content.turns(records, prompts)):
@@ -279,7 +305,8 @@ class Renderer:
                 del rendered
                 first = row + 1
 
-    def _ids(self, records: pa.RecordBatch) -> pa.Array[Any]:
+    def ids(self, records: pa.RecordBatch) -> pa.Array[Any]:
+        """The records' ids as texts."""
         ids = records.column(self._id_column)
         if ids.type == pa.string() and not ids.null_count:
             return ids

@@ -34,7 +34,7 @@ from batch_etl.batches.task import Task
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.emulator.server import running
 from batch_etl.emulator.settings import Pace
-from batch_etl.files import Home
+from batch_etl.files import Home, replacing
 
 KEY = "test-key-0123456789"
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -70,10 +70,13 @@ def rows(count: int, texts: int | None = None, start: int = 0) -> list[dict[str,
 
 
 def write_records(path: Any, records: Sequence[dict[str, Any]]) -> None:
-    """One partition's Parquet file; an empty one has the columns id and text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """One partition's Parquet file, put into place as extracting does.
+
+    An empty one has the columns id and text.
+    """
     empty = pa.table({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())})
-    pq.write_table(pa.Table.from_pylist(list(records)) if records else empty, str(path))
+    with replacing(path, "records") as temporary:
+        pq.write_table(pa.Table.from_pylist(list(records)) if records else empty, str(temporary))
 
 
 @dataclass

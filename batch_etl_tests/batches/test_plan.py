@@ -45,6 +45,9 @@ class Nobody:
         self.buying = KeySet()
         self.awaited = KeySet()
 
+    def before(self, *_: object) -> None:
+        """Nothing was planned before."""
+
 
 def transform(folder: Path, partitions: list[list[dict[str, Any]]], **changes: Any) -> Transform:
     parts: list[Partition] = []
