@@ -49,9 +49,20 @@ def _machine(report: Report) -> str:
     return (
         f"Measured {report['begun_at']} on {machine['cpus']} CPUs ({machine['system']}, Python "
         f"{machine['python']}), load {machine['load_before']} before and {machine['load_after']} "
-        f"after, medians of {report['rounds']} rounds. CPU is user and system time; µs a record is "
-        "of the whole process, imports included."
+        f"after, medians of {report['rounds']} rounds{_fewer(report)}. CPU is user and system "
+        "time; µs a record is of the whole process, imports included."
     )
+
+
+def _fewer(report: Report) -> str:
+    """What was sampled in fewer rounds than the rest."""
+    fewer = [
+        f"; the {_named(name)} at {int(size):,} records: {len(found['samples'])}"
+        for size, programs in report["sizes"].items()
+        for name, found in programs.items()
+        if len(found["samples"]) < report["rounds"]
+    ]
+    return "".join(fewer)
 
 
 def _tables(report: Report) -> list[Table]:
@@ -132,7 +143,7 @@ def _ours(programs: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ratio(over: list[dict[str, Any]], under: list[dict[str, Any]], key: str) -> float:
-    pairs = zip(over, under, strict=True)
+    pairs = zip(over, under, strict=False)  # of the rounds that have both
     return median(a["whole"][key] / b["whole"][key] for a, b in pairs)
 
 

@@ -36,6 +36,9 @@ from batch_etl_tests.benchmarks.report import as_text, write_docs
 
 PROGRAMS = ("floor", "ours", "usual")
 
+USUAL_ONCE_FROM = 1_000_000
+"""So many records take the usual way five minutes: it is sampled in the first round only."""
+
 
 @dataclass
 class Samples:
@@ -55,10 +58,12 @@ class Bench:
         self._folder = folder
         self._programs = programs
 
-    def round(self, samples: Samples, *, scenarios: bool) -> None:
+    def round(self, samples: Samples, number: int, *, scenarios: bool) -> None:
         """One sample of each program, and of each scenario, at this number of records."""
         checks: dict[str, Any] = {}
         for program in self._programs:
+            if program == "usual" and number and samples.records >= USUAL_ONCE_FROM:
+                continue
             sample = self._sample(program, samples.records)
             checks[program] = [float(value) for value in sample["check"]]
             samples.add(program, sample)
@@ -126,7 +131,7 @@ def run(sizes: list[int], rounds: int, programs: tuple[str, ...], folder: Path) 
     for number in range(rounds):
         for samples in all_samples:
             clock_s = time.monotonic()
-            bench.round(samples, scenarios=samples is all_samples[-1])
+            bench.round(samples, number, scenarios=samples is all_samples[-1])
             said = f"round {number + 1} of {rounds}, {samples.records:,} records"
             print(f"{said}: {time.monotonic() - clock_s:.0f} s", file=sys.stderr, flush=True)
     return {

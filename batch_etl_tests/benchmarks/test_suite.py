@@ -103,3 +103,12 @@ def test_the_suite_s_part_of_the_page_is_replaced_and_the_rest_stays(tmp_path: P
     assert "old" not in text
     assert "| 1,000 | batch_etl | 1.00 | 2.00 | 2000.0 | 3 |" in text
     assert (tmp_path / "performance.svg").exists()
+
+
+def test_a_program_of_fewer_rounds_is_compared_where_both_were_sampled() -> None:
+    def samples(*seconds: float) -> list[dict[str, Any]]:
+        return [{"whole": {"cpu_s": one}} for one in seconds]
+
+    assert report._ratio(samples(8.0), samples(2.0, 1.0, 1.0), "cpu_s") == 4.0
+    found = {"rounds": 3, "sizes": {"1000": {"usual": {"samples": samples(8.0)}}}}
+    assert report._fewer(found) == "; the usual way at 1,000 records: 1"
