@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from batch_etl import __version__
+from batch_etl import __version__, memory
 from batch_etl.errors import BatchEtlError
 
 __all__ = ["cli", "main"]
@@ -396,6 +396,7 @@ def dictionary(home: Path | None, to: Path | None, endpoint: str | None) -> None
 
 def main() -> None:
     """The entry point: runs :data:`cli` and turns errors into one line and an exit code."""
+    memory.lean_process()
     sys.exit(_guarded(lambda: cli(standalone_mode=False)))
 
 

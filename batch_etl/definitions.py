@@ -6,7 +6,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from batch_etl import memory
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    with memory.uncollected():
+        return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

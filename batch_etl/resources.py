@@ -17,7 +17,7 @@ import dagster as dg
 import yaml
 from pydantic import Field
 
-from batch_etl import environment
+from batch_etl import arrow, environment
 from batch_etl.batches.budget import day_budget
 from batch_etl.batches.client import Client
 from batch_etl.batches.exchange import Endpoint, Exchange
@@ -36,6 +36,7 @@ class StorageResource(dg.ConfigurableResource[Any]):
     home: str = Field(description="The root folder of all state (BATCH_ETL_HOME).")
 
     def at(self) -> Home:
+        arrow.without_pandas()
         return Home.at(self.home)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_etl import arrow
 from batch_etl.batches.answers import ANSWERS
 from batch_etl.batches.history import SITUATION, next_steps, standing
 from batch_etl.batches.keys import KeyMap
@@ -55,7 +56,7 @@ def unusable(rows: pa.RecordBatch, token: str, attempt: int) -> pa.Table:
     columns = [rows.column(name) for name in ANSWER.names[:-3]]
     columns.append(pa.array(np.full(rows.num_rows, attempt, dtype=np.int64)))
     columns.append(custom_ids(token, rows.column("row")))
-    columns.append(pc.not_equal(text, ""))
+    columns.append(pc.not_equal(text, pa.scalar("", pa.string())))
     return pa.Table.from_arrays(columns, schema=ANSWER)
 
 
@@ -64,7 +65,7 @@ def last_answers(places: pa.Table, answers: pa.Table) -> pa.Table:
 
     Places that nothing is known of are left out.
     """
-    attempts = answers.column("attempt").to_numpy()
+    attempts = arrow.numbers(answers.column("attempt"))
     stands = standing(answers, attempts)
     index, place = KeyMap(keys_of(places)).positions(keys_of(answers))
     order = np.lexsort((-index, stands[index], place))
@@ -83,7 +84,7 @@ def last_answers(places: pa.Table, answers: pa.Table) -> pa.Table:
 def next_batches(policy: Policy, chain: pa.Table) -> Iterator[tuple[Batch, pa.Table]]:
     """The manifest of each attempt and model that is to be asked, in the records' order."""
     chain = chain.unify_dictionaries().combine_chunks()
-    steps, which = next_steps(policy, chain, chain.column("attempt").to_numpy())
+    steps, which = next_steps(policy, chain, arrow.numbers(chain.column("attempt")))
     wanted: dict[Batch, list[int]] = {}
     for number, step in enumerate(steps):
         if step is not None:
@@ -98,7 +99,7 @@ def next_batches(policy: Policy, chain: pa.Table) -> Iterator[tuple[Batch, pa.Ta
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
-    return table.column(name).to_numpy()
+    return arrow.numbers(table.column(name))
 
 
 def _manifest(

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl import arrow
 from batch_etl.batches.answer_text import decode_exactly
 from batch_etl.batches.answers import Verdict, read_answers
 from batch_etl.batches.conditions import Conditions, Failure, exact
@@ -122,7 +123,7 @@ class Judging:
             succeeded = kinds_in(rows, _SUCCEEDED)[index]
             index, positions = index[succeeded], positions[succeeded]
             order = np.argsort(positions, kind="stable")
-            outputs, numbers = rows.column("output"), rows.column("row").to_numpy()
+            outputs, numbers = rows.column("output"), arrow.numbers(rows.column("row"))
             judged = zip(index[order].tolist(), self._values(positions[order]), strict=True)
             for at, record in judged:
                 row = int(numbers[at])

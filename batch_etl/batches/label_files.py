@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pydantic
-import yaml
 
 from batch_etl.batches.schema_keywords import DEFINITIONS, IN_LIST, Json
 from batch_etl.batches.schema_place import PlaceError, escape, first_line, nearest
@@ -173,6 +172,8 @@ def _table(text: str, delimiter: str, wanted: LabelFile) -> Iterator[tuple[str, 
 
 
 def _document(text: str) -> Iterator[tuple[str, str]]:
+    import yaml
+
     try:
         loaded: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:

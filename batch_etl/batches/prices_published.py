@@ -1,7 +1,7 @@
 """Prices that are public: rows of the vendor's table, and the package genai-prices. No network.
 
-The package's bundled data are used, never its auto-update. Importing them takes a second, so it
-is done at the first look-up. The package selects a batch price by
+The package's bundled data are used, never its auto-update. Importing them takes a tenth of a
+second, so it is done at the first look-up. The package selects a batch price by
 ``price_context={"processing": "batch"}``; ``service_tier`` is no key of its variants, which is why
 a ``batch`` tier changes nothing there. Its variants begin on 2026-10-14; before that day, and for
 models without one, the batch price is half of the standard price in every column
@@ -17,6 +17,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from batch_etl import memory
 from batch_etl.batches.price_overrides import (
     COLUMNS,
     Basis,
@@ -75,7 +76,8 @@ def packaged(model: str, on: date, kind: Literal["standard", "batch"]) -> Tariff
 
 
 def _find_packaged(model: str) -> ModelInfo | None:
-    from genai_prices.data import providers  # here: it is a second of importing
+    with memory.uncollected():  # thousands of objects, all of which stay
+        from genai_prices.data import providers
 
     anthropic = next(provider for provider in providers if provider.id == "anthropic")
     return anthropic.find_model(model)

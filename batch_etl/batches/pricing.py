@@ -24,10 +24,7 @@ import functools
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal
 
 from batch_etl.batches.models import real_name
 from batch_etl.batches.price_overrides import Basis, Price, PriceOverrides, Tariff
@@ -48,7 +45,11 @@ __all__ = [
     "usd",
 ]
 
-Int64s = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Int64s = npt.NDArray[np.int64]
 
 PICO_USD = 10**12
 """Pico-dollars in a dollar."""
@@ -165,6 +166,8 @@ def cost_pico_usd(rates: ModelRates, columns: UsageColumns) -> Int64s:
         return cost
     prompt = columns.input_tokens + columns.cache_read_tokens
     prompt = prompt + columns.cache_write_5m_tokens + columns.cache_write_1h_tokens
+    import numpy as np  # here: the ledger's money needs none of it
+
     long = prompt > rates.long_prompt_above_tokens
     return np.where(long, _times(rates.long_prompt, columns), cost)
 

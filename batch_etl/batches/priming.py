@@ -43,10 +43,3 @@ def cut(transform: Transform, due: Stage) -> Transform:
         return transform
     alone = transform.task.packing.model_copy(update={"max_requests": 1})
     return replace(transform, task=transform.task.model_copy(update={"packing": alone}))
-
-
-def hit_rate(batches: Sequence[BatchRow]) -> float | None:
-    """The share of all prompt tokens that was read from the cache; None where there are none."""
-    reads = sum(batch.cache_read_tokens or 0 for batch in batches)
-    rest = sum((b.input_tokens or 0) + (b.cache_write_tokens or 0) for b in batches)
-    return reads / (reads + rest) if reads + rest else None

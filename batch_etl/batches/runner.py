@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from batch_etl import arrow
 from batch_etl.batches.attempts import Attempts
 from batch_etl.batches.changes import asked_before, task_changes
 from batch_etl.batches.elsewhere import awaiting
@@ -128,6 +129,7 @@ class Runner:
     """Advances transforms of one endpoint; all it knows is in the ledger and on disk."""
 
     def __init__(self, exchange: Exchange) -> None:
+        arrow.without_pandas()
         self._exchange = exchange
         self._home = exchange.home
         self._ledger = exchange.ledger
@@ -374,7 +376,7 @@ class Runner:
 
 
 def _result(target: Target) -> PartitionResult:
-    table = pq.read_table(str(target.path), columns=["outcome", "cost_usd"])
+    table = pq.ParquetFile(str(target.path)).read(columns=["outcome", "cost_usd"])
     outcomes = table.column("outcome").cast(pa.string())
     counts = {entry["values"]: entry["counts"] for entry in outcomes.value_counts().to_pylist()}
     return PartitionResult(target.key, target.path, len(outcomes), counts, _cost(table))

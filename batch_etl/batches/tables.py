@@ -6,7 +6,7 @@ How a ledger of an earlier version comes to be like this is said in ``migrations
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,3 +181,10 @@ def read_batch(row: Any) -> BatchRow:
     values = {name: getattr(row, name) for name in BatchRow.__dataclass_fields__}
     values["outcomes"] = msgspec.json.decode(row.outcomes) if row.outcomes else None
     return BatchRow(**values)
+
+
+def hit_rate(batches: Sequence[BatchRow]) -> float | None:
+    """The share of all prompt tokens that was read from the cache; None where there are none."""
+    reads = sum(batch.cache_read_tokens or 0 for batch in batches)
+    rest = sum((b.input_tokens or 0) + (b.cache_write_tokens or 0) for b in batches)
+    return reads / (reads + rest) if reads + rest else None

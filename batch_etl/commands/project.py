@@ -12,10 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pydantic
-import yaml
-
-from batch_etl import environment
+from batch_etl import environment, memory
 from batch_etl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +35,7 @@ def definitions(folder: Path | None) -> dg.Definitions:
     Raises ``ConfigError`` with the reason and the file when the YAML cannot be used.
     """
     import dagster as dg
+    import yaml
     from dagster.components.core.component_tree import ComponentTreeException
 
     for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
@@ -47,7 +45,8 @@ def definitions(folder: Path | None) -> dg.Definitions:
             from batch_etl.definitions import defs
 
             return defs()
-        return _complete(_of_folder(folder.absolute()))
+        with memory.uncollected():
+            return _complete(_of_folder(folder.absolute()))
     except (dg.DagsterError, ComponentTreeException, yaml.YAMLError, ValueError) as error:
         raise ConfigError(_root_cause(error)) from error
 
@@ -85,6 +84,8 @@ def _of_folder(folder: Path) -> dg.Definitions:
 
 def _root_cause(error: BaseException) -> str:
     """The innermost message: what is wrong, without the way it was found out."""
+    import pydantic
+
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, pydantic.ValidationError):
@@ -109,6 +110,8 @@ def instance(settings: environment.Settings) -> Iterator[dg.DagsterInstance]:
 
 def dagster_home(settings: environment.Settings) -> Path:
     """Dagster's home: DAGSTER_HOME if set, else ``<home>/dagster`` with our dagster.yaml in it."""
+    import yaml
+
     own = os.environ.get("DAGSTER_HOME")
     if own:
         return Path(own)

@@ -33,11 +33,11 @@ def _place(settings: environment.Settings) -> str:
 def _transforms(
     settings: environment.Settings, pipeline: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    from batch_etl.batches.ledger import Ledger
-
     path = settings.home / "ledger.db"
     if settings.ledger_url is None and not path.exists():
         return []
+    from batch_etl.batches.ledger import Ledger
+
     ledger = Ledger(settings.ledger_url or f"sqlite:///{path}")
     try:
         return [
@@ -49,7 +49,7 @@ def _transforms(
 
 
 def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
-    from batch_etl.batches.priming import hit_rate
+    from batch_etl.batches.tables import hit_rate
 
     known = [batch.cost_pico_usd for batch in batches if batch.status == "collected"]
     cost = None if None in known else sum(known) / 1e12

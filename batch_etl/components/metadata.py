@@ -10,8 +10,8 @@ import dagster as dg
 
 from batch_etl.batches.finish import PartitionResult
 from batch_etl.batches.pricing import usd
-from batch_etl.batches.priming import hit_rate
 from batch_etl.batches.runner import Summary
+from batch_etl.batches.tables import hit_rate
 from batch_etl.batches.task import Task
 from batch_etl.components.verdicts import latency_hours
 from batch_etl.files import Home

@@ -62,13 +62,9 @@ ITEMS = sa.Table(
     sa.Column("drain", sa.Text),
 )
 sa.Index("ix_queue_items_drain", ITEMS.c.pipeline, ITEMS.c.drain, ITEMS.c.id)
-sa.Index(
-    "ix_queue_items_waiting",
-    ITEMS.c.pipeline,
-    ITEMS.c.item_id,
-    unique=True,
-    sqlite_where=ITEMS.c.drain.is_(None),
-    postgresql_where=ITEMS.c.drain.is_(None),
+_WAITING = sa.DDL(  # as text: to be asked for as an index, it would load both databases' dialects
+    "CREATE UNIQUE INDEX ix_queue_items_waiting ON queue_items (pipeline, item_id) "
+    "WHERE drain IS NULL"
 )
 
 DRAINS = sa.Table(
@@ -86,6 +82,7 @@ DRAINS = sa.Table(
 
 def _version_1(tx: sa.Connection) -> None:
     META.create_all(tx, checkfirst=False)
+    tx.execute(_WAITING)
     tx.execute(VERSION.insert().values(version=1))
 
 

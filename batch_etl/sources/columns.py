@@ -193,7 +193,9 @@ def converted(column: pa.Array, kind: pa.DataType, name: str = "") -> pa.Array:
     try:
         if is_text and kind != pa.string():
             column = pc.utf8_trim_whitespace(column.cast(pa.string()))
-            column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+            column = pc.if_else(
+                pc.equal(column, pa.scalar("", pa.string())), pa.scalar(None, pa.string()), column
+            )
         if name in ("timestamp_s", "timestamp_ms"):
             unit = name.removeprefix("timestamp_")
             return column.cast(pa.int64()).cast(pa.timestamp(unit, "UTC")).cast(kind)

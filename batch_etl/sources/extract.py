@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute
 from upath import UPath
 
+from batch_etl import arrow
 from batch_etl.errors import SourceError
 from batch_etl.files import ParquetSink, read_batches, replacing, row_count
 from batch_etl.sources import duplicates
@@ -133,10 +134,10 @@ def _check_ids(name: str, portion: Portion) -> None:
     column = portion.batch.column(name)
     missing = pc.is_null(column)
     if pa.types.is_string(column.type):
-        missing = pc.or_kleene(missing, pc.equal(column, ""))
+        missing = pc.or_kleene(missing, pc.equal(column, pa.scalar("", pa.string())))
     elif column.null_count == 0:
         return
-    rows = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(arrow.flags(missing))
     if len(rows):
         places = ", ".join(portion.place(int(row)) for row in rows[:_MOST_NAMED])
         raise SourceError(
@@ -208,7 +209,7 @@ def _places(
     places: dict[object, list[str]] = {}
     for portion in source.read(wanted):
         column = portion.batch.column(source.id)
-        found = pc.is_in(column, values).to_numpy(zero_copy_only=False)
+        found = arrow.flags(pc.is_in(column, values))
         for row in np.flatnonzero(found):
             of_value = places.setdefault(column[int(row)].as_py(), [])
             if len(of_value) < _MOST_NAMED:

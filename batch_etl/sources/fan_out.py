@@ -24,6 +24,7 @@ import pyarrow.compute
 from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 from upath import UPath
 
+from batch_etl import arrow
 from batch_etl.errors import SourceError
 from batch_etl.files import read_batches
 from batch_etl.sources.columns import no_column
@@ -172,7 +173,7 @@ class FanOut:
         items = pc.list_flatten(lists)
         there = pc.is_valid(items)
         at = pc.filter(pc.list_parent_indices(lists), there)
-        return at.cast(pa.int64()).to_numpy(), pc.filter(items, there)
+        return arrow.numbers(at.cast(pa.int64())), pc.filter(items, there)
 
     # whether all are there ----------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class FanOut:
             first = np.ones(len(ids), dtype=bool)
             if len(ids) > 1:
                 changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
-                first[1:] = changes.to_numpy(zero_copy_only=False)
+                first[1:] = arrow.flags(changes)
             first[0] = not (previous is not None and ids[0].equals(previous))
             total += int(self._counts(batch)[first].sum())
             previous = ids[-1]
@@ -202,8 +203,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _lengths(lists: pa.Array[Any]) -> Counts:
     """The items of each list that are not null; 0 where there is no list."""
-    there = pc.is_valid(pc.list_flatten(lists)).to_numpy(zero_copy_only=False)
-    parents = pc.list_parent_indices(lists).to_numpy()[there]
+    there = arrow.flags(pc.is_valid(pc.list_flatten(lists)))
+    parents = arrow.numbers(pc.list_parent_indices(lists))[there]
     return np.bincount(parents, minlength=len(lists)).astype(np.int64)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_etl import arrow
 from batch_etl.errors import SourceError
 from batch_etl.sources.columns import plain
 from batch_etl.sources.source import PartitionSlice, Portion
@@ -54,8 +55,13 @@ class Router:
         if self._by_time:
             return self._windows(column, origin, first)
         texts = column.cast(pa.string())
-        self._refuse(pc.or_kleene(pc.is_null(texts), pc.equal(texts, "")), column, origin, first)
-        return pc.fill_null(pc.index_in(texts, self._keys), _NOWHERE).to_numpy(zero_copy_only=False)
+        self._refuse(
+            pc.or_kleene(pc.is_null(texts), pc.equal(texts, pa.scalar("", pa.string()))),
+            column,
+            origin,
+            first,
+        )
+        return arrow.numbers(pc.fill_null(pc.index_in(texts, self._keys), _NOWHERE))
 
     def _windows(self, column: pa.Array, origin: str, first: int) -> np.ndarray:
         try:
@@ -66,12 +72,12 @@ class Router:
                 f"declare types: {{{self._column}: timestamp}} (or timestamp_s, timestamp_ms)"
             ) from error
         self._refuse(pc.is_null(times), column, origin, first)
-        moments = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        moments = arrow.numbers(times.cast(pa.int64()))
         places = np.searchsorted(self._starts, moments, side="right") - 1
         return np.where(moments < self._ends[places], places, _NOWHERE)
 
     def _refuse(self, bad: pa.Array, column: pa.Array, origin: str, first: int) -> None:
-        rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+        rows = np.flatnonzero(arrow.flags(bad))
         if len(rows) == 0:
             return
         named = "; ".join(
@@ -86,4 +92,4 @@ class Router:
 
 
 def _microseconds(moments: list[datetime | None]) -> np.ndarray:
-    return pa.array(moments, UTC_MICROSECONDS).cast(pa.int64()).to_numpy()
+    return arrow.numbers(pa.array(moments, UTC_MICROSECONDS).cast(pa.int64()))

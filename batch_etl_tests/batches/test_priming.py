@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batch_etl.batches.budget import Budget
-from batch_etl.batches.priming import FEWEST, hit_rate
+from batch_etl.batches.priming import FEWEST
+from batch_etl.batches.tables import hit_rate
 from batch_etl.errors import ConfigError
 from batch_etl_tests.batches.engine import Site, rows, task, until_done
 
