@@ -2,7 +2,7 @@
 
     <home>/
       records/<pipeline>/<partition>.parquet              extract
-      transforms/<transform id>/                          plans, manifests (one folder a transform)
+      transforms/<transform id>/                          plans, manifests, records as planned
       answers/<endpoint>/<batch>.parquet, .jsonl.zst      outcomes by request; the raw result lines
       results/<endpoint>/<pipeline>/<partition>.parquet   what the transform hands to the load
       reviews/<endpoint>/<pipeline>/<time>-<random>.parquet  what people decided
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -149,10 +149,30 @@ def _settle(temporary: UPath, path: UPath) -> None:
         os.close(directory)
 
 
-def lean_options(schema: pa.Schema) -> dict[str, Any]:
-    """Options of a Parquet writer for columns of unique values, beside those of dictionaries."""
+_ZSTD = {"compression": "zstd", "compression_level": 1}
+
+
+def lean_options(schema: pa.Schema, noise: Sequence[str] = ()) -> dict[str, Any]:
+    """Options of a Parquet writer for columns of unique values, beside those of dictionaries.
+
+    Numbers become small by their differences, and need no compression then. What is random (binary
+    of fixed size, and text columns that are named ``noise``) is kept as it is: compression would
+    cost more than all else and gain little.
+    """
     words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    return {"use_dictionary": words, "write_statistics": False}
+    numbers = [field.name for field in schema if _is_number(field.type)]
+    random = [field.name for field in schema if pa.types.is_fixed_size_binary(field.type)]
+    as_they_are = {*numbers, *random, *noise}
+    return {
+        "use_dictionary": words,
+        "write_statistics": False,
+        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        "compression": {name: "lz4" for name in schema.names if name not in as_they_are},
+    }
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
 
 
 class ParquetSink:
@@ -166,15 +186,21 @@ class ParquetSink:
     _BATCH_OVERHEAD_BYTES = 4096  # what a batch costs beside its rows, for tiny batches
 
     def __init__(
-        self, path: UPath, schema: pa.Schema, what: str = "file", *, lean: bool = False
+        self,
+        path: UPath,
+        schema: pa.Schema,
+        what: str = "file",
+        *,
+        lean: bool = False,
+        noise: Sequence[str] = (),
     ) -> None:
         """``lean``: nearly every value of a column is another one, unless the column's type is a
         dictionary. To look for values that stand twice, and for the least and the greatest of each
-        group, costs as much as all the rest then.
+        group, costs as much as all the rest then. ``noise``: text columns of random digits.
         """
         self.path = path
         self._what = what
-        self._options = lean_options(schema) if lean else {}
+        self._options = lean_options(schema, noise) if lean else _ZSTD
         self.schema = schema
         self.rows = 0
         self._held: list[pa.RecordBatch] = []
@@ -186,8 +212,6 @@ class ParquetSink:
         self._writer = pq.ParquetWriter(
             str(self._replacing.__enter__()),
             self.schema,
-            compression="zstd",
-            compression_level=1,
             **self._options,
         )
         return self
@@ -196,6 +220,8 @@ class ParquetSink:
         """Take one batch of rows; its schema must equal the sink's."""
         if batch.num_rows == 0:
             return
+        if self._held_rows + batch.num_rows > ROWS_PER_GROUP:
+            self.flush()
         self._held.append(batch)
         self._held_rows += batch.num_rows
         self._held_bytes += batch.nbytes + self._BATCH_OVERHEAD_BYTES
@@ -211,9 +237,9 @@ class ParquetSink:
         """Write the waiting rows as a row group now, to free their memory."""
         if not self._held:
             return
-        self._writer.write_table(
-            pa.Table.from_batches(self._held, self.schema), row_group_size=ROWS_PER_GROUP
-        )
+        table = pa.Table.from_batches(self._held, self.schema)
+        # words of several dictionaries would be written out one by one
+        self._writer.write_table(table.unify_dictionaries(), row_group_size=ROWS_PER_GROUP)
         self.rows += self._held_rows
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
@@ -239,10 +265,33 @@ def read_batches(
     """Stream a Parquet file one row group at a time, in batches of at most ``rows`` rows."""
     with pq.ParquetFile(str(path), pre_buffer=False) as file:
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+            yield from file.iter_batches(
+                rows, row_groups=[group], columns=columns, use_threads=False
+            )
 
 
 def row_count(path: UPath) -> int:
     """Rows of a Parquet file, read from its footer."""
     with pq.ParquetFile(str(path), pre_buffer=False) as file:
         return file.metadata.num_rows
+
+
+class RowsOf:
+    """Rows of a stream of record batches, as many at a time as are asked for."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held: list[pa.RecordBatch] = []
+
+    def next(self, rows: int) -> pa.RecordBatch | None:
+        """The next rows, as one batch; None where there are fewer, and ever after."""
+        taken: list[pa.RecordBatch] = []
+        while rows:
+            batch = self._held.pop() if self._held else next(self._batches, None)
+            if batch is None:
+                return None
+            taken.append(batch.slice(0, rows))
+            if batch.num_rows > rows:
+                self._held.append(batch.slice(rows))
+            rows -= taken[-1].num_rows
+        return taken[0] if len(taken) == 1 else pa.concat_batches(taken)

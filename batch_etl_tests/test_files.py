@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -134,3 +136,82 @@ def test_batches_are_read_in_order_and_never_too_large(tmp_path: Path) -> None:
     batches = list(read_batches(path, ["n"], rows=1000))
     assert max(batch.num_rows for batch in batches) <= 1000
     assert [n for batch in batches for n in batch.column("n").to_pylist()] == list(range(rows))
+
+
+def test_a_row_group_is_made_of_whole_batches(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    sizes = [3000] * 8 + [ROWS_PER_GROUP + 5, 1]
+    with ParquetSink(path, SCHEMA) as sink:
+        for size in sizes:
+            sink.write(numbers(0, size))
+    with pq.ParquetFile(str(path)) as file:
+        groups = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+    assert groups == [18_000, 6_000, ROWS_PER_GROUP, 5, 1]
+
+
+LEAN = pa.schema(
+    [
+        ("key", pa.binary(4)),
+        ("word", pa.dictionary(pa.int32(), pa.string())),
+        ("text", pa.string()),
+        ("digits", pa.string()),
+        ("count", pa.int64()),
+        ("small", pa.int16()),
+        ("at", pa.timestamp("us", tz="UTC")),
+        ("cost", pa.decimal128(18, 12)),
+        ("yes", pa.bool_()),
+    ]
+)
+
+
+def lean_rows(first: int, words: list[str]) -> pa.RecordBatch:
+    """Rows of which every seventh is null throughout."""
+    known = [None if n % 7 == 3 else n for n in range(first, first + 1000)]
+    columns = {
+        "key": [None if n is None else n.to_bytes(4, "big") for n in known],
+        "word": pa.array([None if n is None else words[n % 2] for n in known]).dictionary_encode(),
+        "text": [None if n is None else f"text {n}" for n in known],
+        "digits": [None if n is None else f"{n * 2**40:020x}" for n in known],
+        "count": [None if n is None else n * (-1) ** n * 2**40 for n in known],
+        "small": [None if n is None else n % 300 for n in known],
+        "at": pa.array([None if n is None else n * 10**9 for n in known], LEAN.field("at").type),
+        "cost": [None if n is None else Decimal(n) / 1000 for n in known],
+        "yes": [None if n is None else n % 3 == 0 for n in known],
+    }
+    return pa.RecordBatch.from_pydict(columns, LEAN)
+
+
+def test_a_lean_file_tells_the_same_to_arrow_and_to_duckdb(tmp_path: Path) -> None:
+    batches = [lean_rows(0, ["a", "b"]), lean_rows(1000, ["c", "a"])]
+    path, plain = UPath(tmp_path / "lean.parquet"), UPath(tmp_path / "plain.parquet")
+    for file, options in ((path, {"lean": True, "noise": ["digits"]}), (plain, {})):
+        with ParquetSink(file, LEAN, **options) as sink:
+            for batch in batches:
+                sink.write(batch)
+    expected = [row for batch in batches for row in batch.to_pylist()]
+    assert pq.read_table(str(path)).to_pylist() == expected
+    assert [row for batch in read_batches(path) for row in batch.to_pylist()] == expected
+    with duckdb.connect() as connection:
+        connection.execute(f"SELECT count(*) FROM (FROM '{path}' EXCEPT ALL FROM '{plain}')")
+        assert connection.fetchall() == [(0,)]
+        connection.execute(f"SELECT count(*), count(count) FROM '{path}'")
+        assert connection.fetchall() == [(2000, 1714)]
+
+
+def test_a_lean_file_compresses_what_gains_by_it(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.parquet")
+    with ParquetSink(path, LEAN, lean=True, noise=["digits"]) as sink:
+        sink.write(lean_rows(0, ["a", "b"]))
+        sink.write(lean_rows(1000, ["c", "a"]))
+    with pq.ParquetFile(str(path)) as file:
+        group = file.metadata.row_group(0)
+        columns = {LEAN.names[at]: group.column(at) for at in range(group.num_columns)}
+    compressed = {name for name, column in columns.items() if column.compression == "LZ4"}
+    assert compressed == {"word", "text", "cost", "yes"}
+    by_difference = {
+        name for name, column in columns.items() if "DELTA_BINARY_PACKED" in column.encodings
+    }
+    assert by_difference == {"count", "small", "at"}
+    words = [name for name, column in columns.items() if "RLE_DICTIONARY" in column.encodings]
+    assert words == ["word"]
+    assert columns["word"].total_uncompressed_size < 2000  # none is written out

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from batch_etl import memory
+from batch_etl import arrow, memory
 from batch_etl.batches.answers import Answers, read_answers
 from batch_etl.batches.chain import (
     ANSWER,
@@ -98,7 +98,7 @@ class Attempts:
             if batch.attempt == 1:
                 continue
             rows = read_manifest(folder, batch.id, list(names))
-            given = {name: rows.column(name).is_valid().to_numpy() for name in names}
+            given = {name: arrow.flags(rows.column(name).is_valid()) for name in names}
             for name, kind in names.items():
                 total[kind] += int(given[name].sum())
             total["again"] += int((~np.logical_or.reduce(list(given.values()))).sum())
@@ -128,10 +128,11 @@ class Attempts:
         """Rows of a batch's answers that cannot be used, of questions that no later batch asks."""
         found: list[pa.RecordBatch] = []
         for rows in read_answers(bought, batch.id, READ):
-            mask = kinds_in(rows, _NOT_ANSWERED)
-            mask &= ~later.contains(halves(from_arrow(rows.column("request_key")))[0])
-            if mask.any():
-                found.append(rows.filter(pa.array(mask)))
+            at = np.flatnonzero(kinds_in(rows, _NOT_ANSWERED))
+            keys = from_arrow(rows.column("request_key"))[at]
+            at = at[~later.contains(halves(keys)[0])]
+            if len(at):
+                found.append(rows.take(pa.array(at)))
         return found
 
     def _resumed(

@@ -9,9 +9,11 @@ rows is not the records' (``record_row`` is).
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,9 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl import memory
+from batch_etl import arrow, memory
 from batch_etl.batches.answers import ANSWERS, USD, Answers, read_answers, usd
-from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, halves
+from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow
 from batch_etl.batches.outcome import MISSING
 from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import KEY_BYTES, custom_ids
@@ -68,10 +70,10 @@ bills. It is null where a price is unknown."""
 _SHOWN = [
     name
     for name in ANSWERS.names
-    if name == "row"
-    or (name in RESULTS.names and name not in ("request_key", "record_id", "cost_usd"))
+    if name == "row" or (name in RESULTS.names and name not in ("request_key", "cost_usd"))
 ]
-"""What results show of an answer as it is, and the row in which it stands."""
+"""What results show of an answer as it is, and the row in which it stands; the record's id only
+where the answer was bought for that record."""
 
 _GROUP_RECORDS = 100_000
 
@@ -139,15 +141,16 @@ class _Group:
     """A few partitions' records, by position, until each has its row."""
 
     def __init__(self, targets: Sequence[Target], plans: UPath, lineage: Lineage) -> None:
-        tables = [pq.read_table(str(plan_path(plans, target.ordinal))) for target in targets]
+        tables = [_read(plan_path(plans, target.ordinal)) for target in targets]
+        plan = pa.concat_tables(tables)
         self._targets = targets
         self._lineage = lineage
-        self._plan = pa.concat_tables(tables).combine_chunks()
         self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
-        self._keys = _keys(self._plan.column("request_key"))
-        self._map = KeyMap(self._keys)
-        sendable = _mask(pc.is_null(self._plan.column("problem")))
-        self._standing = Standing(self._map, sendable, self._bought_for)
+        self._record_ids = plan.column("record_id").combine_chunks()
+        self._problems = plan.column("problem").combine_chunks()
+        self._keys = from_arrow(plan.column("request_key").combine_chunks())
+        self._sendable = arrow.flags(self._problems.is_null())
+        self._standing = Standing(KeyMap(self._keys), self._sendable, self._bought_for)
         self._results = [PartitionResult(target.key, target.path) for target in targets]
 
     def write(
@@ -156,19 +159,28 @@ class _Group:
         self._standing.look(answers, files, policy)
         with ExitStack() as stack:
             self._sinks = [
-                stack.enter_context(ParquetSink(target.path, RESULTS, "results", lean=True))
+                stack.enter_context(
+                    ParquetSink(target.path, RESULTS, "results", lean=True, noise=["request_key"])
+                )
                 for target in self._targets
             ]
             for number in self._standing.files():
                 chosen = self._standing.standing_in(number)
                 for rows in read_answers(answers, files[number].token, _SHOWN):
-                    index, position = chosen.of(rows)
+                    index, position = self._by_partition(*chosen.of(rows))
                     if len(index):
                         shown = self._answered(taken(rows, index), position, files[number])
                         self._put(position, shown)
             self._put_unanswerable(self._standing.file == NOBODY)
         del self._standing  # which refers to this group: they would keep each other for long
         return self._results
+
+    def _by_partition(self, index: Positions, position: Positions) -> tuple[Positions, Positions]:
+        """The same pairs so that those of one partition stand together."""
+        if len(self._targets) == 1:
+            return index, position
+        order = np.argsort(self._ordinals(position), kind="stable")
+        return index[order], position[order]
 
     def _bought_for(self, rows: pa.RecordBatch, position: Positions) -> Mask:
         """Which rows were bought for the very records at these positions."""
@@ -179,18 +191,19 @@ class _Group:
             mine: Any = keys.take(pa.array(self._ordinals(position)))
         else:
             mine = pa.scalar(self._targets[0].key, pa.string())
+        no = pa.scalar(False, pa.bool_())  # noqa: FBT003
         there = pc.or_(
-            pc.fill_null(pc.equal(theirs, mine), False),  # noqa: FBT003
+            pc.fill_null(pc.equal(theirs, mine), no),
             pc.and_(pc.is_null(theirs), pc.is_null(mine)),
         )
-        same = pc.fill_null(pc.and_(same, there), False)  # noqa: FBT003
-        return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)
+        return arrow.flags(pc.fill_null(pc.and_(same, there), no))
 
     def _answered(
         self, rows: pa.RecordBatch, position: Positions, file: AnswerFile
     ) -> dict[str, pa.Array[Any]]:
         columns = {name: rows.column(name) for name in _SHOWN if name in RESULTS.names}
-        columns["record_id"] = self._ids(position)
+        if not self._standing.for_it[position].all():
+            columns["record_id"] = self._ids(position)
         columns["custom_id"] = custom_ids(file.token, rows.column("row"))
         columns["batch_id"] = _constant(file.batch_id, len(rows))
         columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
@@ -203,21 +216,24 @@ class _Group:
         position = np.flatnonzero(mask)
         if not len(position):
             return
-        problems = self._plan.column("problem").combine_chunks().take(pa.array(position))
+        problems = self._problems.take(pa.array(position))
         sent = pc.is_null(problems)
         columns: dict[str, pa.Array[Any]] = {
             "record_id": self._ids(position),
-            "outcome": pc.if_else(sent, "Missing", "Errored").dictionary_encode(),
-            "reason": pc.fill_null(problems, MISSING.reason),
+            "outcome": pc.if_else(sent, _text("Missing"), _text("Errored")).dictionary_encode(),
+            "reason": pc.fill_null(problems, _text(MISSING.reason)),
         }
         self._put(position, columns)
 
     def _put(self, position: Positions, columns: dict[str, pa.Array[Any]]) -> None:
-        """Route rows to their partitions' files, filling the columns that all rows share."""
+        """Write rows to their partitions' files, with the columns that all rows share.
+
+        Rows of one partition stand together.
+        """
         ordinals = self._ordinals(position)
         columns["record_row"] = pa.array(position - self._starts[ordinals])
         columns["state"] = _states(columns["outcome"])
-        columns["request_key"] = _hex(self._keys[position])
+        columns["request_key"] = _hex(self._keys[position], self._sendable[position])
         standing = self._standing
         columns["cost_usd"] = usd(standing.cost_pico_usd[position], ~standing.unpriced[position])
         columns["task_version"] = _constant(self._lineage.task_version, len(position))
@@ -231,15 +247,16 @@ class _Group:
             ],
             schema=RESULTS,
         )
-        for ordinal in np.unique(ordinals).tolist():
-            mine = rows if len(self._targets) == 1 else rows.filter(pa.array(ordinals == ordinal))
-            self._sinks[ordinal].write(mine)
-            self._tally(self._results[ordinal], mine)
+        begins = np.flatnonzero(np.diff(ordinals, prepend=-1))
+        for start, end in pairwise([*begins.tolist(), len(ordinals)]):
+            mine = rows.slice(start, end - start)
+            self._sinks[ordinals[start]].write(mine)
+            self._tally(self._results[ordinals[start]], mine)
 
     def _tally(self, result: PartitionResult, rows: pa.RecordBatch) -> None:
         result.records += rows.num_rows
         words = rows.column("outcome").dictionary.to_pylist()
-        counts = np.bincount(rows.column("outcome").indices.to_numpy(), minlength=len(words))
+        counts = np.bincount(arrow.numbers(rows.column("outcome").indices), minlength=len(words))
         for kind, number in zip(words, counts.tolist(), strict=True):
             if number:
                 result.outcomes[kind] = result.outcomes.get(kind, 0) + number
@@ -250,35 +267,39 @@ class _Group:
         return np.searchsorted(self._starts, position, side="right") - 1
 
     def _ids(self, position: Positions) -> pa.Array[Any]:
-        return self._plan.column("record_id").combine_chunks().take(pa.array(position))
+        return self._record_ids.take(pa.array(position))
 
 
-def _keys(column: pa.ChunkedArray[Any]) -> npt.NDArray[np.bytes_]:
-    chunks = [from_arrow(chunk) for chunk in column.chunks]
-    return np.concatenate([*chunks, np.empty(0, f"S{KEY_BYTES}")])
+def _read(path: UPath) -> pa.Table:
+    with pq.ParquetFile(str(path), pre_buffer=False) as file:
+        return file.read(use_threads=False)
 
 
-def _mask(column: pa.ChunkedArray[Any]) -> Mask:
-    return np.array(column.to_numpy(), dtype=bool)
+def _text(value: str | None) -> pa.Scalar[Any]:
+    return pa.scalar(value, pa.string())
 
 
 def _constant(value: str | None, rows: int) -> pa.Array[Any]:
-    indices = pa.array(np.zeros(rows, dtype=np.int32), mask=np.full(rows, value is None))
-    return pa.DictionaryArray.from_arrays(indices, pa.array([value or ""], pa.string()))
+    if value is None:
+        return pa.nulls(rows, _WORD)
+    words = pa.array([value], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), words)
 
 
 def _states(outcomes: pa.Array[Any]) -> pa.Array[Any]:
     review = [word != "Succeeded" for word in outcomes.dictionary.to_pylist()]
-    states = np.array(review, dtype=np.int32)[outcomes.indices.to_numpy()]
-    return pa.DictionaryArray.from_arrays(pa.array(states), pa.array(["answered", "review"]))
+    words = pa.array(["answered", "review"], pa.string())
+    states = np.array(review, dtype=np.int32)[arrow.numbers(outcomes.indices)]
+    return pa.DictionaryArray.from_arrays(pa.array(states), words)
 
 
-def _hex(keys: npt.NDArray[np.bytes_]) -> pa.Array[Any]:
-    """request_keys as hex text; the zero key of a record without a request is null."""
-    data = np.ascontiguousarray(keys).tobytes().hex()
-    offsets = np.arange(0, len(data) + 1, 2 * KEY_BYTES, dtype=np.int32)
+def _hex(keys: npt.NDArray[np.bytes_], sendable: Mask) -> pa.Array[Any]:
+    """request_keys as hex text; null for a record without a request."""
+    digits = binascii.hexlify(np.ascontiguousarray(keys).view(np.uint8).data)
+    offsets = np.arange(0, len(digits) + 1, 2 * KEY_BYTES, dtype=np.int32)
     texts = pa.Array.from_buffers(
-        pa.string(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(data.encode())]
+        pa.string(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(digits)]
     )
-    high, low = halves(keys)
-    return pc.if_else(pa.array((high | low) != 0), texts, pa.scalar(None, pa.string()))
+    if sendable.all():
+        return texts
+    return pc.if_else(pa.array(sendable), texts, pa.scalar(None, pa.string()))

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from batch_etl import arrow
 from batch_etl.batches.answers import Answers, read_answers
 from batch_etl.batches.keys import U64, KeySet, Mask, from_arrow, halves
 from batch_etl.batches.retry import FAILED, Policy, Step, Tried, next_step
@@ -35,19 +36,21 @@ SITUATION = ("outcome", "error_type", "stop_reason", "asked_model", "asked_max_t
 _ATTEMPTS = 64
 """More than there can be attempts of a question."""
 
+_MOST_CODES = 2**62
+
 
 def kinds_in(rows: pa.RecordBatch, kinds: frozenset[str]) -> Mask:
     """Which rows have one of these outcomes."""
     words = rows.column("outcome").dictionary.to_pylist()
     hit = np.array([word in kinds for word in words] or [False], dtype=bool)
-    return hit[rows.column("outcome").indices.to_numpy()]
+    return hit[arrow.numbers(rows.column("outcome").indices)]
 
 
 def standing(rows: pa.RecordBatch | pa.Table, attempts: Numbers) -> Numbers:
     """How far along a question is in each row: answers that failed, this one included; attempts."""
-    before = np.asarray(pc.fill_null(rows.column("failed"), 0).cast(pa.int64()).to_numpy())
+    before = arrow.numbers(pc.fill_null(rows.column("failed"), 0).cast(pa.int64()))
     words = rows.column("outcome").cast(pa.string())
-    here = np.asarray(pc.is_in(words, pa.array(sorted(FAILED))).to_numpy(zero_copy_only=False))
+    here = arrow.flags(pc.is_in(words, pa.array(sorted(FAILED), pa.string())))
     return (before + here) * _ATTEMPTS + attempts
 
 
@@ -55,13 +58,17 @@ def next_steps(
     policy: Policy, rows: pa.RecordBatch | pa.Table, attempts: Numbers
 ) -> tuple[list[Step | None], npt.NDArray[np.intp]]:
     """The distinct next steps after these answers, and for each row which one is its own."""
-    code = attempts.astype(np.int64)
+    code, codes = attempts.astype(np.int64), _ATTEMPTS
     for name in SITUATION:
         column = rows.column(name)
         whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         words = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-        index = pc.fill_null(words.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-        _, code = np.unique(code * (len(words.dictionary) + 1) + index, return_inverse=True)
+        index = arrow.numbers(pc.fill_null(words.indices, -1)).astype(np.int64) + 1
+        choices = len(words.dictionary) + 1
+        if codes * choices > _MOST_CODES:
+            distinct, code = np.unique(code, return_inverse=True)
+            codes = len(distinct)
+        code, codes = code * choices + index, codes * choices
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
     one_each = rows.select(list(SITUATION)).take(pa.array(first))
     steps = [
@@ -89,7 +96,8 @@ def for_good(policy: Policy, rows: pa.RecordBatch, attempt: int) -> Mask:
     failed = np.flatnonzero(kinds_in(rows, FAILED))
     if len(failed):
         attempts = np.full(len(failed), attempt, dtype=np.int64)
-        steps, which = next_steps(policy, rows.take(pa.array(failed)), attempts)
+        situations = rows.select(list(SITUATION)).take(pa.array(failed))
+        steps, which = next_steps(policy, situations, attempts)
         good[failed] = np.array([step is None for step in steps], dtype=bool)[which]
     return good
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl.arrow import numbers
 from batch_etl.batches.answers import Answers, completed, faulty_answers
 from batch_etl.batches.keys import Mask, from_arrow
 from batch_etl.batches.packing import Payload, Room
@@ -117,7 +118,7 @@ class Filling:
 
         Each fits a payload of its own.
         """
-        sizes = params.sizes()
+        sizes = params.sizes
         start = 0
         while start < len(params):
             end = start + self.payload.room.fitting(sizes[start:])
@@ -219,8 +220,8 @@ def rendered_rows(
     faulty = faulty_answers(answers, {one.faulty for one in asked if one.faulty})
     as_json = transform.task.answer_schema is not None
     wanted = keys_of(manifest)
-    partitions = manifest.column("partition").to_numpy()
-    rows = manifest.column("record_row").to_numpy()
+    partitions = numbers(manifest.column("partition"))
+    rows = numbers(manifest.column("record_row"))
     for ordinal in np.unique(partitions).tolist():
         places = np.flatnonzero(partitions == ordinal)
         places = places[np.argsort(rows[places], kind="stable")]

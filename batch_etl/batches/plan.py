@@ -183,7 +183,7 @@ def _problems(rendered: Rendered, limits: Packing) -> dict[int, str]:
         for row, problem in rendered.problems.items()
     }
     problems |= rendered.faults
-    sizes = rendered.params.sizes()
+    sizes = rendered.params.sizes
     if not fits_alone(int(sizes.max(initial=0)), limits):
         for row, size in enumerate(sizes.tolist()):
             if not fits_alone(size, limits):

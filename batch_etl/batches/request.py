@@ -29,6 +29,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
+from batch_etl import arrow
 from batch_etl.batches.attachments import Unfit
 from batch_etl.batches.content import QUESTION, Content
 from batch_etl.batches.errors import RenderError
@@ -47,8 +48,6 @@ from batch_etl.batches.task import Task
 from batch_etl.batches.template import FAILURES
 from batch_etl.batches.turns import example_turns
 from batch_etl.strict import did_you_mean
-
-pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 KEY_BYTES = 16
 """Bytes of a request_key."""
@@ -87,8 +86,18 @@ def custom_id(token: str, row: int) -> str:
 
 def custom_ids(token: str, rows: pa.Array[Any]) -> pa.Array[Any]:
     """The custom_ids of a batch's rows, as a column."""
-    digits = pc.utf8_lpad(rows.cast(pa.string()), _ROW_DIGITS, "0")
-    return pc.binary_join_element_wise(token, digits, "-")
+    numbers = arrow.numbers(rows)
+    if (numbers >= 10**_ROW_DIGITS).any():
+        return pa.array([custom_id(token, row) for row in numbers.tolist()], pa.string())
+    head = f"{token}-".encode()
+    letters = np.empty((len(numbers), len(head) + _ROW_DIGITS), dtype=np.uint8)
+    letters[:, : len(head)] = np.frombuffer(head, dtype=np.uint8)
+    for place in range(1, _ROW_DIGITS + 1):
+        numbers, digit = np.divmod(numbers, 10)
+        letters[:, -place] = digit + ord("0")
+    ends = np.arange(0, letters.size + 1, letters.shape[1], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(letters)]
+    return pa.Array.from_buffers(pa.string(), len(letters), buffers)
 
 
 def parse_custom_id(text: str) -> tuple[str, int] | None:
@@ -141,6 +150,7 @@ class Params:
     def __iter__(self) -> Iterator[bytes]:
         return map(self.__getitem__, range(len(self)))
 
+    @cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
         """The bytes of each; 0 where there is no request."""
         ends = np.fromiter(map(len, self._ends), dtype=np.int64, count=len(self))

@@ -5,9 +5,10 @@
     3. the transform's own latest attempt
     4. what failed elsewhere and could not be asked again: it has become too large, say
 
-Files are looked at in a few columns. Other transforms' files are looked at only for records without
-an own answer, and for those whose first attempts were another's. What a question cost is the sum
-over all attempts that were bought for that very record, by this pipeline.
+Files are looked at in a few columns; those that tell of none of the questions, in their keys alone.
+Other transforms' files are looked at only for records without an own answer, and for those whose
+first attempts were another's. What a question cost is the sum over all attempts that were bought
+for that very record, by this pipeline.
 """
 
 from __future__ import annotations
@@ -15,19 +16,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
-from batch_etl.batches.answers import Answers, pico_usd, read_answers
+from batch_etl import arrow
+from batch_etl.batches.answers import Answers, Judged, pico_usd, read_answers
 from batch_etl.batches.history import SITUATION, for_good, kinds_in
-from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow, spread
+from batch_etl.batches.keys import KeyMap, KeySet, Mask, Positions, from_arrow, halves, spread
 from batch_etl.batches.retry import FAILED, Policy
-
-pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 NOBODY = -1
 """In the place of a file's number: nothing is told of the question."""
@@ -62,16 +60,23 @@ class Chosen:
     """
 
     def __init__(self, positions: Positions, rows: npt.NDArray[np.int32]) -> None:
-        order = np.argsort(rows, kind="stable")
-        self._positions = positions[order]
         self._counts = np.bincount(rows, minlength=1)
-        self._starts = np.cumsum(self._counts) - self._counts
+        self._fans_out = self._counts.max() > 1
+        if self._fans_out:
+            self._positions = positions[np.argsort(rows, kind="stable")]
+            self._starts = np.cumsum(self._counts) - self._counts
+        else:  # a position's place is its row's number
+            self._positions = np.zeros(len(self._counts), dtype=np.int64)
+            self._positions[rows] = positions
 
     def of(self, rows: pa.RecordBatch) -> tuple[Positions, Positions]:
         """(row of ``rows``, record's position) of all that stand first, fan-out included."""
-        number = rows.column("row").to_numpy()
+        number = arrow.numbers(rows.column("row"))
         known = np.minimum(number, len(self._counts) - 1)
         counts = np.where(number < len(self._counts), self._counts[known], 0)
+        if not self._fans_out:
+            index = np.flatnonzero(counts)
+            return index, self._positions[number[index]]
         index, place = spread(self._starts[known], counts)
         return index, self._positions[place]
 
@@ -84,6 +89,8 @@ class Standing:
         self.file = np.full(records, NOBODY, dtype=np.int32)
         self.row = np.zeros(records, dtype=np.int32)
         self.cost_pico_usd = np.zeros(records, dtype=np.int64)
+        self.for_it = np.zeros(records, dtype=bool)
+        """Records for which the answer that stands first was bought."""
         self.unpriced = np.zeros(records, dtype=bool)
         """Records for which something was bought at an unknown price."""
         self._keys = keys
@@ -116,38 +123,59 @@ class Standing:
         policy: Policy,
         wanted: Mask,
     ) -> None:
+        prefixes = self._keys.prefixes(wanted)
         for number, file in files:
+            if not _tells_of(answers, file.token, prefixes):
+                continue
             for rows in read_answers(answers, file.token, _LOOKED_AT):
                 index, position = self._keys.positions(from_arrow(rows.column("request_key")))
                 mine = wanted[position]
                 index, position = index[mine], position[mine]
                 if len(index):
-                    rank = _ranks(rows, file, policy)[index]
                     chosen = taken(rows, index)
-                    self._weigh(chosen, position, rank, number)
-                    self._note(chosen, position, file)
+                    bought = self._note(chosen, position, file)
+                    rank = _ranks(rows, file, policy)[index]
+                    self._weigh(chosen, position, rank, number, bought)
+
+    def _note(self, rows: pa.RecordBatch, position: Positions, file: AnswerFile) -> Mask:
+        """Charge records with what was bought for them; which of these rows were."""
+        if file.own:  # the same of all, so a position that stands twice does not matter
+            first = np.minimum(self._first_attempt[position], file.attempt)
+            self._first_attempt[position] = first
+        if not file.same_pipeline:
+            return np.zeros(len(position), dtype=bool)
+        bought = self._bought_for(rows, position)
+        cost = rows.column("cost_usd")
+        np.add.at(self.cost_pico_usd, position[bought], pico_usd(cost)[bought])
+        if cost.null_count:
+            unknown = bought & arrow.flags(cost.is_null())
+            self.unpriced[position[unknown]] = True
+        return bought
 
     def _weigh(
-        self, rows: pa.RecordBatch, position: Positions, rank: Positions, number: int
+        self,
+        rows: pa.RecordBatch,
+        position: Positions,
+        rank: Positions,
+        number: int,
+        bought: Mask,
     ) -> None:
         """Let these rows stand where they rank higher than what stood there."""
         higher = rank > self._rank[position]
         position = position[higher]
         self._rank[position] = rank[higher]
         self.file[position] = number
-        self.row[position] = rows.column("row").to_numpy()[higher]
+        self.row[position] = arrow.numbers(rows.column("row"))[higher]
+        self.for_it[position] = bought[higher]
 
-    def _note(self, rows: pa.RecordBatch, position: Positions, file: AnswerFile) -> None:
-        if file.own:  # the same of all, so a position that stands twice does not matter
-            first = np.minimum(self._first_attempt[position], file.attempt)
-            self._first_attempt[position] = first
-        if not file.same_pipeline:
-            return
-        bought = self._bought_for(rows, position)
-        cost = rows.column("cost_usd")
-        np.add.at(self.cost_pico_usd, position[bought], pico_usd(cost)[bought])
-        unknown = bought & pc.is_null(cost).to_numpy(zero_copy_only=False)
-        self.unpriced[position[unknown]] = True
+
+def _tells_of(answers: Answers, token: str, prefixes: KeySet) -> bool:
+    """Whether an answers file tells of any of these questions, by its keys alone."""
+    folder = answers.folder if isinstance(answers, Judged) else answers
+    return any(
+        prefixes.contains(halves(from_arrow(rows.column("request_key")))[0]).any()
+        for rows in read_answers(folder, token, ["request_key"])
+    )
 
 
 def taken(rows: pa.RecordBatch, index: Positions) -> pa.RecordBatch:

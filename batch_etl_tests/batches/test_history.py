@@ -148,3 +148,25 @@ def test_columns_decide_as_row_by_row(rows, attempts):
         for _, kind, _ in rows
     ]
     assert kinds_in(table, FAILED).tolist() == [kind in FAILED for _, kind, _ in rows]
+
+
+def test_situations_are_told_apart_however_many_words_there_are():
+    count = 3000
+    words = [f"w{n}" for n in range(count)]
+    stops = ["max_tokens" if n % 2 else word for n, word in enumerate(words)]
+    rows = pa.RecordBatch.from_pydict(
+        {
+            "outcome": pa.array(["Truncated"] * count).dictionary_encode(),
+            "error_type": pa.array(words).dictionary_encode(),
+            "stop_reason": pa.array(stops).dictionary_encode(),
+            "asked_model": pa.array(words).dictionary_encode(),
+            "asked_max_tokens": pa.array(range(1, count + 1), pa.int32()),
+            "failed": pa.array(range(count), pa.int16()),
+        }
+    )
+    steps, which = next_steps(POLICY, rows, np.ones(count, dtype=np.int64))
+    tried = [
+        Tried(1, "Truncated", word, stop, word, n + 1, n)
+        for n, (word, stop) in enumerate(zip(words, stops, strict=True))
+    ]
+    assert [steps[at] for at in which] == [next_step(POLICY, one) for one in tried]

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,51 @@ def test_a_key_set_contains_what_was_put_in_and_nothing_else(first, later, asked
     plain = {number for numbers in [*first, *later] for number in numbers}
     everything = [*asked, *plain]
     assert ours.contains(words(everything)).tolist() == [one in plain for one in everything]
+
+
+def test_a_key_set_that_grows_by_few_finds_the_old_and_the_new():
+    prefixes = np.random.default_rng(1).integers(1, 2**64, 700_000, dtype=np.uint64)
+    ours = KeySet()
+    for start in range(0, len(prefixes), 2500):
+        some = prefixes[start : start + 2500]
+        assert not ours.contains(some).any()
+        ours.add(some)
+        ours.add(some[:3])
+    assert ours.contains(prefixes).all()
+    assert not ours.contains(prefixes + np.uint64(1)).any()
+    assert ours.all().tolist() == sorted(prefixes.tolist())
+    assert ours.contains(prefixes).all()
+
+
+def test_a_key_set_of_many_runs_finds_all_of_them():
+    prefixes = np.random.default_rng(2).integers(0, 2**64, 3_000_000, dtype=np.uint64)
+    ours = KeySet()
+    for part in np.split(prefixes, 30):
+        ours.add(part)
+    ours.add(prefixes[:10] + np.uint64(1))
+    assert ours.contains(prefixes).all()
+    assert ours.contains(prefixes[:20] + np.uint64(1)).tolist() == [True] * 10 + [False] * 10
+    assert len(ours) == 3_000_010
+
+
+@pytest.mark.parametrize("first", [0, 2**64 - 50_000], ids=["lowest", "highest"])
+def test_prefixes_that_lie_side_by_side_are_found_too(first):
+    prefixes = np.arange(50_000, dtype=np.uint64) + np.uint64(first)
+    even = prefixes[::2]
+    assert KeySet([even]).contains(prefixes).tolist() == [True, False] * 25_000
+    young = KeySet()
+    for part in np.split(even, 10):
+        young.add(part)
+    assert young.contains(prefixes).tolist() == [True, False] * 25_000
+
+
+@given(KEYS, st.data())
+def test_the_prefixes_of_chosen_positions_are_those_of_their_keys(keys, data):
+    chosen = data.draw(st.lists(st.booleans(), min_size=len(keys), max_size=len(keys)))
+    ours = KeyMap(array(keys)).prefixes(np.array(chosen, dtype=bool))
+    high = halves(array(keys))[0]
+    wanted = {int(one) for one, is_wanted in zip(high, chosen, strict=True) if is_wanted}
+    assert ours.contains(high).tolist() == [int(one) in wanted for one in high]
 
 
 @given(KEYS, KEYS)

@@ -300,10 +300,12 @@ def test_a_custom_id_of_anybody_else_is_not_ours(text):
     assert parse_custom_id(text) is None
 
 
-def test_a_column_of_custom_ids_is_each_rows_own():
+@pytest.mark.parametrize("rows", [[], [0, 7, 99_999, 999_999], [3, 1_000_000, 12_345_678]])
+def test_a_column_of_custom_ids_is_each_rows_own(rows):
     token = new_token()
-    rows = [0, 7, 99_999]
-    assert custom_ids(token, pa.array(rows)).to_pylist() == [custom_id(token, row) for row in rows]
+    assert custom_ids(token, pa.array(rows, pa.int32())).to_pylist() == [
+        custom_id(token, row) for row in rows
+    ]
 
 
 def test_tokens_do_not_repeat():
