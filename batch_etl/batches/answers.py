@@ -13,7 +13,6 @@ null: their requests did not differ.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -26,12 +25,13 @@ import pyarrow as pa
 import pyarrow.compute
 from upath import UPath
 
+from batch_etl.arrow import numbers
 from batch_etl.batches.errors import LedgerError
 from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.outcome import BILLED, Outcome
 from batch_etl.batches.repair import Faulty
 from batch_etl.batches.request import KEY_BYTES, custom_id, keys_array, parse_custom_id
-from batch_etl.batches.told import Numbers, Told, Words
+from batch_etl.batches.told import Tokens, Told
 from batch_etl.files import ROWS_PER_GROUP, read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
@@ -68,9 +68,6 @@ ANSWERS = pa.schema(
         ("failed", pa.int16()),  # answers to the question that had failed before; null: none
     ]
 )
-
-Tokens = npt.NDArray[np.int64]
-"""Shape (rows, 5): input, output, cache read, 5-minute and 1-hour cache write."""
 
 Price = Callable[[str, Tokens], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None]
 """(model, tokens) -> pico-dollars a row at the batch price and at the standard price, or None."""
@@ -111,13 +108,13 @@ class Source:
     def of(cls, manifest: pa.Table, scope: Sequence[str | None]) -> Source:
         """From a manifest's rows and the keys of its transform's partitions."""
         whole = {name: manifest.column(name).combine_chunks() for name in manifest.column_names}
+        asked = {name: whole[name] for name in ("claude_model", "max_tokens", "faulty", "failed")}
+        differs = any(column.null_count < len(column) for column in asked.values())
         return cls(
             keys=from_arrow(whole["request_key"]),
             partitions=pa.array(scope, pa.string()).take(whole["partition"]),
             record_ids=whole["record_id"],
-            asked=pa.RecordBatch.from_pydict(
-                {name: whole[name] for name in ("claude_model", "max_tokens", "faulty", "failed")}
-            ),
+            asked=pa.RecordBatch.from_pydict(asked) if differs else None,
         )
 
     def asked_at(self, at: pa.Array[Any]) -> list[pa.Array[Any]]:
@@ -139,14 +136,12 @@ def answer_rows(
     """Outcomes of the requests at ``rows`` as columns; adds them to ``totals``."""
     told = outcomes if isinstance(outcomes, Told) else Told.of(outcomes)
     places = np.asarray(rows, dtype=np.int32)
-    at = pa.array(places)
-    matrix, known = _token_columns(told.tokens)
-    kinds, models = _words(told.kinds), _words(told.models)
+    at = pa.array(places, pa.int32())
+    tokens, known = np.maximum(told.tokens, 0), told.tokens[:, :2].min(axis=1) >= 0
+    kinds, models = told.kinds.array(), told.models.array()
     billed = _billed(kinds)
-    cost = _priced(models, matrix, price, totals, billed=billed, counted=billed & known)
-    _count(told.kinds, matrix, totals)
-    unknown = None if known.all() else ~known
-    writes = matrix[:, 3] + matrix[:, 4]
+    cost = _priced(models, tokens, price, totals, billed=billed, counted=billed & known)
+    _count(kinds, tokens, totals)
     return pa.RecordBatch.from_arrays(
         [
             keys_array(source.keys[places]),
@@ -157,12 +152,11 @@ def answer_rows(
             pa.array(told.reasons, pa.string()),
             pa.array(told.outputs, pa.string()),
             pa.array(told.texts, pa.string()),
-            _words(told.stop_reasons),
-            _words(told.error_types),
+            told.stop_reasons.array(),
+            told.error_types.array(),
             models,
             pa.array(told.message_ids, pa.string()),
-            *(pa.array(one, mask=unknown) for one in (matrix[:, 0], matrix[:, 1], matrix[:, 2])),
-            pa.array(writes, mask=unknown),
+            *_token_columns(tokens, known),
             cost,
             *source.asked_at(at),
         ],
@@ -170,26 +164,20 @@ def answer_rows(
     )
 
 
-def _words(values: Words | Sequence[str]) -> pa.Array[Any]:
-    return pa.array(values, pa.string()).dictionary_encode()
+def _billed(kinds: pa.DictionaryArray) -> npt.NDArray[np.bool_]:
+    hit = np.array([word in BILLED for word in kinds.dictionary.to_pylist()], dtype=bool)
+    return hit[numbers(kinds.indices)]
 
 
-def _billed(kinds: pa.Array[Any]) -> npt.NDArray[np.bool_]:
-    words: Any = kinds
-    hit = np.array([word in BILLED for word in words.dictionary.to_pylist()], dtype=bool)
-    return hit[words.indices.to_numpy()]
-
-
-def _token_columns(tokens: Sequence[Numbers]) -> tuple[Tokens, npt.NDArray[np.bool_]]:
-    """All token counts, 0 where there is none; and where the input and the output are known."""
-    columns = [pa.array(numbers, pa.int64()) for numbers in tokens]
-    counts = [pc.fill_null(column, 0).to_numpy() for column in columns]
-    given = [column.is_valid().to_numpy(zero_copy_only=False) for column in columns[:2]]
-    return np.column_stack(counts), given[0] & given[1]
+def _token_columns(tokens: Tokens, known: npt.NDArray[np.bool_]) -> list[pa.Array[Any]]:
+    """Input, output, read from the cache and written to it, as columns."""
+    columns = (*tokens.T[:3], tokens[:, 3] + tokens[:, 4])
+    unknown = None if known.all() else ~known
+    return [pa.array(column, pa.int64(), mask=unknown) for column in columns]
 
 
 def _priced(
-    models: pa.Array[Any],
+    models: pa.DictionaryArray,
     tokens: Tokens,
     price: Price,
     totals: Totals,
@@ -200,9 +188,8 @@ def _priced(
     """What each row cost: 0 where it was not billed, null where tokens or price are not known."""
     cost = np.zeros(len(models), dtype=np.int64)
     known = ~billed
-    words: Any = models
-    places = pc.fill_null(words.indices, -1).to_numpy()
-    for place, model in enumerate(words.dictionary.to_pylist()):
+    places = numbers(pc.fill_null(models.indices, pa.scalar(-1, pa.int32())))
+    for place, model in enumerate(models.dictionary.to_pylist()):
         mine = counted & (places == place)
         prices = price(model, tokens[mine])
         if prices is None:
@@ -224,9 +211,11 @@ def usd(pico: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[A
     return pc.if_else(pa.array(known), exact, pa.scalar(None, USD))
 
 
-def _count(kinds: Sequence[str], tokens: Tokens, totals: Totals) -> None:
-    for kind, number in Counter(kinds).items():
-        totals.outcomes[kind] = totals.outcomes.get(kind, 0) + number
+def _count(kinds: pa.DictionaryArray, tokens: Tokens, totals: Totals) -> None:
+    counts = np.bincount(numbers(kinds.indices), minlength=len(kinds.dictionary)).tolist()
+    for kind, count in zip(kinds.dictionary.to_pylist(), counts, strict=True):
+        if count:
+            totals.outcomes[kind] = totals.outcomes.get(kind, 0) + count
     sums = tokens.sum(axis=0).tolist()
     totals.input_tokens += sums[0]
     totals.output_tokens += sums[1]

@@ -1,14 +1,16 @@
 """Collecting: a stream of result lines -> raw lines on disk, and one outcome for each request.
 
 The bytes go to disk as they come (zstd) and are decoded as they go by: all whole lines of a chunk
-at once or, where one of them is not of the API's shape, one by one, which tells the same of each
-line and takes longer. Every request of the manifest gets exactly one row: a second line for it is
-counted and dropped, a request without a line is Missing, a line that names no request of this batch
-is counted. Nothing appears under its final name before the whole stream was read.
+at once, while the processor's cache still holds them, or, where one of them is not of the API's
+shape, one by one, which tells the same of each line and takes longer. Every request of the manifest
+gets exactly one row: a second line for it is counted and dropped, a request without a line is
+Missing, a line that names no request of this batch is counted. Nothing appears under its final name
+before the whole stream was read.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -30,18 +32,15 @@ from batch_etl.batches.answers import (
     raw_path,
 )
 from batch_etl.batches.errors import Interrupted
-from batch_etl.batches.outcome import MISSING, decode, decode_block
+from batch_etl.batches.outcome import MISSING, Line, decode, decode_block
 from batch_etl.batches.request import rows_named
 from batch_etl.batches.schema import OutputSchema
 from batch_etl.batches.told import Reader, Told
 from batch_etl.effects import effect
 from batch_etl.files import ParquetSink, replacing
 
-_BLOCK_BYTES = 2**21
-"""Lines that are decoded and become columns at once: some thousands."""
-
-_ROWS = 8_192
-"""Missing requests that become columns at once."""
+_ROWS = 4_096
+"""Requests that become columns at once, or a chunk's lines more."""
 
 Rows = npt.NDArray[np.int64]
 _Group = tuple[Rows, Told]
@@ -84,16 +83,18 @@ def collect(
 
     Whatever the stream raises passes through, and then neither file is there.
     """
+    memory.lean_pool()
     collected = Collected()
     with (
         replacing(raw_path(folder, token), "raw results") as raw_file,
         ParquetSink(answers_path(folder, token), ANSWERS, "answers", lean=True) as sink,
         pa.CompressedOutputStream(pa.OSFile(str(raw_file), "wb"), "zstd") as raw,
+        memory.uncollected(),
     ):
         roll = _RollCall(token, len(source.keys), collected, schema)
-        answered = map(roll.answered, _blocks(_kept(chunks, raw), _BLOCK_BYTES))
-        for rows, told in chain(answered, roll.missing()):
+        for rows, told in chain(roll.answered(_blocks(_kept(chunks, raw))), roll.missing()):
             sink.write(answer_rows(rows, told, source, price, collected.totals))
+            gc.collect(0)  # of what was made since the last one, little is left to look at
     memory.release()
     return collected
 
@@ -115,18 +116,15 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from _lines_of(block)
 
 
-def _blocks(chunks: Iterable[bytes], least_bytes: int = 0) -> Iterator[bytes]:
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The stream cut where lines end: each block ends with a newline, but for the last."""
     held: list[bytes] = []
-    held_bytes = 0
     for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
-        if end and held_bytes + end >= least_bytes:
+        if end:
             yield b"".join([*held, chunk[:end]])
-            held, held_bytes = [], 0
-            chunk = chunk[end:]  # noqa: PLW2901
-        held.append(chunk)
-        held_bytes += len(chunk)
+            held = []
+        held.append(chunk[end:])
     yield from _rest(b"".join(held))
 
 
@@ -164,19 +162,29 @@ class _RollCall:
         self, token: str, requests: int, collected: Collected, schema: OutputSchema | None
     ) -> None:
         self._token = token
-        self._seen = np.zeros(requests, dtype=bool)
+        self._line_of = np.full(requests, -1, dtype=np.int32)
+        """By row: the place of its line among those that were looked at together; -1: none yet."""
         self._collected = collected
         self._schema = schema
         self._reader = Reader(schema)
 
-    def answered(self, block: bytes) -> _Group:
-        """What a block's lines tell of requests that had none yet, in their order."""
-        with memory.uncollected():
-            parsed = decode_block(block)
-            if parsed is None:
-                return self._one_by_one(block)
-            places, rows = self._first([line.custom_id for line in parsed])
-            return rows, self._reader.told([parsed[place].result for place in places])
+    def answered(self, blocks: Iterable[bytes]) -> Iterator[_Group]:
+        """What the blocks' lines tell of requests that had none yet, in their order."""
+        parsed: list[Line] = []
+        for block in blocks:
+            more = decode_block(block)
+            parsed += more or ()
+            if more is None or len(parsed) >= _ROWS:
+                group, parsed = self._together(parsed), []
+                yield group
+            if more is None:
+                yield self._one_by_one(block)
+        yield self._together(parsed)
+
+    def _together(self, parsed: list[Line]) -> _Group:
+        places, rows = self._first([line.custom_id for line in parsed])
+        chosen = parsed if len(places) == len(parsed) else [parsed[place] for place in places]
+        return rows, self._reader.told([line.result for line in chosen])
 
     def _one_by_one(self, block: bytes) -> _Group:
         decoded = [decode(line, self._schema) for line in _lines_of(block)]
@@ -188,17 +196,17 @@ class _RollCall:
     def _first(self, names: list[str]) -> tuple[list[int], Rows]:
         """Places among the names, and rows, of the requests that had no line yet."""
         rows = rows_named(names, self._token)
-        own = np.flatnonzero((rows >= 0) & (rows < len(self._seen)))
-        fresh = own[~self._seen[rows[own]]]
-        fresh = fresh[np.sort(np.unique(rows[fresh], return_index=True)[1])]
-        self._seen[rows[fresh]] = True
+        own = np.flatnonzero((rows >= 0) & (rows < len(self._line_of)))
+        fresh = own[self._line_of[rows[own]] < 0]
+        self._line_of[rows[fresh][::-1]] = fresh[::-1]  # of two lines for a row, the first stays
+        fresh = fresh[self._line_of[rows[fresh]] == fresh]
         self._collected.foreign += len(rows) - len(own)
         self._collected.duplicates += len(own) - len(fresh)
         return fresh.tolist(), rows[fresh]
 
     def missing(self) -> Iterator[_Group]:
         """Those without a line, once all lines were read."""
-        absent = np.flatnonzero(~self._seen)
+        absent = np.flatnonzero(self._line_of < 0)
         self._collected.missing = len(absent)
         for start in range(0, len(absent), _ROWS):
             rows = absent[start : start + _ROWS]

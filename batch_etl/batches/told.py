@@ -9,15 +9,20 @@ that hold for each line alone; so do the plain ones, if they are decoded alone, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from batch_etl.batches.answer_shape import quick_judge
-from batch_etl.batches.outcome import Kind, Message, Outcome, Result, Usage, free_text, outcome_of
+from batch_etl.batches.outcome import Message, Outcome, Result, Usage, free_text, outcome_of
 from batch_etl.batches.schema import OutputSchema
 
 Words = list[str | None]
-Numbers = list[int | None]
+Tokens = npt.NDArray[np.int64]
+"""Shape (rows, 5): input, output, cache read, 5-minute and 1-hour cache write."""
 
 _WHOLE = ("end_turn", "stop_sequence", None)
 """Stop reasons that say nothing against the answer."""
@@ -26,61 +31,68 @@ _NO_USAGE = Usage()
 _NO_MESSAGE = Message(usage=_NO_USAGE)
 
 
+class Few:
+    """A fact of which only a few different words are told, many times each."""
+
+    def __init__(self, values: Sequence[str | None]) -> None:
+        self._numbers: dict[str | None, int] = {None: -1}
+        alike = len(values) > 0 and values.count(values[0]) == len(values)
+        numbers = self._numbered(values[:1] if alike else values)
+        self._column = np.full(len(values), numbers, dtype=np.int32)
+
+    def _numbered(self, words: Sequence[str | None]) -> list[int]:
+        for word in dict.fromkeys(words):
+            self._numbers.setdefault(word, len(self._numbers) - 1)
+        return [self._numbers[word] for word in words]
+
+    def put(self, places: Sequence[int], words: Sequence[str | None]) -> None:
+        self._column[places] = self._numbered(words)
+
+    def array(self) -> pa.DictionaryArray:
+        """As a column of Arrow."""
+        absent = self._column < 0
+        numbers = pa.array(self._column, pa.int32(), mask=absent if absent.any() else None)
+        words = [word for word in self._numbers if word is not None]
+        return pa.DictionaryArray.from_arrays(numbers, pa.array(words, pa.string()))
+
+
 @dataclass
 class Told:
-    """One list a fact, one place a request. The facts are those of ``Outcome``."""
+    """One column a fact, one place a request. The facts are those of ``Outcome``."""
 
-    kinds: list[Kind] = field(default_factory=list[Kind])
-    reasons: Words = field(default_factory=Words)
-    outputs: Words = field(default_factory=Words)
-    texts: Words = field(default_factory=Words)
-    stop_reasons: Words = field(default_factory=Words)
-    error_types: Words = field(default_factory=Words)
-    models: Words = field(default_factory=Words)
-    message_ids: Words = field(default_factory=Words)
-    tokens: tuple[Numbers, Numbers, Numbers, Numbers, Numbers] = field(
-        default_factory=lambda: ([], [], [], [], [])
-    )
-    """input, output, cache read, 5-minute cache write, 1-hour cache write."""
-
-    def __len__(self) -> int:
-        return len(self.kinds)
+    kinds: Few
+    reasons: Words
+    outputs: Words
+    texts: Words
+    stop_reasons: Few
+    error_types: Few
+    models: Few
+    message_ids: Words
+    tokens: Tokens
+    """-1 where a number is not known."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> Told:
         """From outcomes that were decoded one by one."""
-        told = cls.nothing(len(outcomes))
-        for place, outcome in enumerate(outcomes):
-            told.put(place, outcome)
+        nothing: Words = [None] * len(outcomes)
+        told = _columns([_NO_MESSAGE] * len(outcomes), nothing, nothing[:])
+        told.put(range(len(outcomes)), outcomes)
         return told
 
-    @classmethod
-    def nothing(cls, requests: int) -> Told:
-        """Places that are still to be filled."""
-
-        def words() -> Words:
-            return [None] * requests
-
-        def numbers() -> Numbers:
-            return [None] * requests
-
-        return cls(
-            ["Missing"] * requests,
-            *(words(), words(), words(), words(), words(), words(), words()),
-            tokens=(numbers(), numbers(), numbers(), numbers(), numbers()),
-        )
-
-    def put(self, place: int, outcome: Outcome) -> None:
-        self.kinds[place] = outcome.kind
-        self.reasons[place] = outcome.reason
-        self.outputs[place] = outcome.output
-        self.texts[place] = outcome.text
-        self.stop_reasons[place] = outcome.stop_reason
-        self.error_types[place] = outcome.error_type
-        self.models[place] = outcome.model
-        self.message_ids[place] = outcome.message_id
-        for column, number in zip(self.tokens, outcome.tokens, strict=True):
-            column[place] = number
+    def put(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        """Have these outcomes in these places."""
+        if not outcomes:
+            return
+        for place, outcome in zip(places, outcomes, strict=True):
+            self.reasons[place] = outcome.reason
+            self.outputs[place] = outcome.output
+            self.texts[place] = outcome.text
+            self.message_ids[place] = outcome.message_id
+        self.kinds.put(places, [outcome.kind for outcome in outcomes])
+        self.stop_reasons.put(places, [outcome.stop_reason for outcome in outcomes])
+        self.error_types.put(places, [outcome.error_type for outcome in outcomes])
+        self.models.put(places, [outcome.model for outcome in outcomes])
+        self.tokens[places] = _tokens(*zip(*(one.tokens for one in outcomes), strict=True))
 
 
 class Reader:
@@ -96,15 +108,15 @@ class Reader:
         outputs = self._outputs(texts)
         odd = [place for place, output in enumerate(outputs) if output is None]
         messages: list[Any] = [result.message for result in results]
+        plain = next((one for one, o in zip(messages, outputs, strict=True) if o), _NO_MESSAGE)
         for place in odd:
-            messages[place] = _NO_MESSAGE
+            messages[place], texts[place] = plain, None  # what is told there is put in below
         if self._schema is None or outputs == texts:
             texts = [None] * len(texts)
         else:
             texts = [None if o == t else t for o, t in zip(outputs, texts, strict=True)]
         told = _columns(messages, outputs, texts)
-        for place in odd:
-            told.put(place, outcome_of(results[place], self._schema))
+        told.put(odd, [outcome_of(results[place], self._schema) for place in odd])
         return told
 
     def _outputs(self, texts: Words) -> Words:
@@ -138,17 +150,17 @@ def _columns(messages: Sequence[Message], outputs: Words, texts: Words) -> Told:
     """The facts of plain answers."""
     usages: list[Usage] = [one.usage or _NO_USAGE for one in messages]
     splits: list[Any] = [one.cache_creation for one in usages]
-    empty: Words = [None] * len(messages)
+    nothing: Words = [None] * len(messages)
     return Told(
-        kinds=["Succeeded"] * len(messages),
-        reasons=empty,
+        kinds=Few(["Succeeded"] * len(messages)),
+        reasons=nothing,
         outputs=outputs,
         texts=texts,
-        stop_reasons=[one.stop_reason for one in messages],
-        error_types=empty[:],
-        models=[one.model for one in messages],
+        stop_reasons=Few([one.stop_reason for one in messages]),
+        error_types=Few(nothing),
+        models=Few([one.model for one in messages]),
         message_ids=[one.id for one in messages],
-        tokens=(
+        tokens=_tokens(
             [one.input_tokens for one in usages],
             [one.output_tokens for one in usages],
             [one.cache_read_input_tokens for one in usages],
@@ -161,3 +173,16 @@ def _columns(messages: Sequence[Message], outputs: Words, texts: Words) -> Told:
             [None if split is None else split.ephemeral_1h_input_tokens for split in splits],
         ),
     )
+
+
+def _tokens(*facts: Sequence[int | None]) -> Tokens:
+    """A column a fact, each in one piece."""
+    columns = np.empty((len(facts), len(facts[0])), dtype=np.int64)
+    for column, numbers in zip(columns, facts, strict=True):
+        if numbers.count(0) == len(numbers):  # nothing was read from the cache, or written to it
+            column[:] = 0
+        elif None in numbers:
+            column[:] = [-1 if number is None else number for number in numbers]
+        else:
+            column[:] = np.array(numbers, dtype=np.int64)
+    return columns.T

@@ -26,7 +26,25 @@ SIMPLE: dict[str, Any] = {
     },
 }
 SCHEMA = OutputSchema.load(SIMPLE, "schema")
-JUDGE = quick_judge(SCHEMA.resolved)
+PLAIN: dict[str, Any] = {
+    "type": "object",
+    "required": ["topic", "sure", "n", "note", "more"],
+    "properties": {
+        "topic": {"type": ["string", "null"], "enum": ["a", "b(", 'x"y', None]},
+        "sure": {"type": "number"},
+        "n": {"type": "integer"},
+        "note": {"type": ["string", "null"]},
+        "more": {
+            "type": "object",
+            "required": ["b c"],
+            "properties": {"b c": {"type": ["boolean", "number"]}},
+        },
+    },
+}
+"""Nothing that has to be looked at as a value."""
+
+PLAIN_SCHEMA = OutputSchema.load(PLAIN, "schema")
+JUDGES = {id(schema): quick_judge(schema.resolved) for schema in (SCHEMA, PLAIN_SCHEMA)}
 
 _values = st.recursive(
     st.none()
@@ -41,9 +59,10 @@ _values = st.recursive(
 )
 
 
-def says_yes(text: str) -> bool:
-    assert JUDGE is not None
-    (judged,) = JUDGE([text])
+def says_yes(text: str, schema: OutputSchema = SCHEMA) -> bool:
+    judge = JUDGES[id(schema)]
+    assert judge is not None
+    (judged,) = judge([text])
     assert judged in (text, None)
     return judged is not None
 
@@ -108,9 +127,70 @@ def test_what_is_not_surely_valid_is_left_to_the_schema(text: str):
     assert not says_yes(text)
 
 
+def plain(**changes: str) -> str:
+    """An answer to ``PLAIN``, its values as they are written."""
+    good = {"topic": '"a"', "sure": "0.5", "n": "1", "note": "null", "more": '{"b c":true}'}
+    return "{" + ",".join(f'"{name}":{text}' for name, text in {**good, **changes}.items()) + "}"
+
+
+_written = st.one_of(
+    _values.map(lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False)),
+    _values.map(json.dumps),
+    st.from_regex(r"-?[0-9]{0,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
+    st.text('"\\/bnu0eE1é\n\x00\x7f\u2028,:{}[]', max_size=8).map(lambda text: f'"{text}"'),
+    st.sampled_from(
+        ["-0", "-0.0", "01", "1.", ".5", "+1", "1e5", "1E400", "\u0661", "NaN", "True", '"b("',
+         '"x\\"y"', '"x"y"', '"\\u0061"', '{"b c":1,"b c":1}', '{"b c":-1.0}', " 1", "1 "]
+    ),
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from([*PLAIN["properties"], "other"]), _written, max_size=3),
+    st.sampled_from([("", ""), ('"n":1,', ""), ("}", "} "), (",", ",\n")]),
+)
+def test_an_answer_that_is_surely_written_as_it_should_be_is_valid_and_stays_as_it_is(
+    changes: dict[str, str], edit: tuple[str, str]
+):
+    text = plain(**changes)
+    text = text.replace(*edit) if edit[0] else text
+    if says_yes(text, PLAIN_SCHEMA):
+        assert PLAIN_SCHEMA.check_text(text) == Checked(text)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"topic": '"b("', "sure": "-12.50", "n": "-7"},
+        {"topic": '"x\\"y"', "note": '"né"', "more": '{"b c":false}'},
+        {"topic": "null", "sure": "0", "n": "123456789012345678", "more": '{"b c":1.5}'},
+    ],
+)
+def test_what_is_written_plainly_is_judged_quickly(changes: dict[str, str]):
+    text = plain(**changes)
+    assert PLAIN_SCHEMA.check_text(text) == Checked(text)
+    assert says_yes(text, PLAIN_SCHEMA)
+
+
+def test_a_long_list_of_words_is_judged_as_a_short_one():
+    words = [f"word {number}" for number in range(100)]
+    schema = {"type": "object", "required": ["w"],
+              "properties": {"w": {"type": "string", "enum": words}}}  # fmt: skip
+    judge = quick_judge(schema)
+    assert judge is not None
+    texts = ['{"w":"word 99"}', '{"w":"word 100"}']
+    assert judge(texts) == [texts[0], None]
+
+
+def test_a_name_that_no_field_can_have_has_no_quick_judge():
+    assert quick_judge({"type": "object", "properties": {'a"b': {"type": "null"}}}) is None
+
+
 def test_what_is_no_text_is_no_answer():
-    assert JUDGE is not None
-    assert JUDGE([None]) == [None]
+    judge = quick_judge(SIMPLE)
+    assert judge is not None
+    assert judge([None]) == [None]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -160,6 +161,40 @@ def test_more_lines_than_one_group_holds_are_all_there(tmp_path):
     table = answers(tmp_path)
     assert [row["row"] for row in table] == list(reversed(range(count)))
     assert all(row["record_id"] == f"r{row['row']}" for row in table)
+
+
+def test_odd_lines_among_many_stand_where_they_came_and_what_came_before_counts(tmp_path):
+    count = 9_000
+    data = [line(custom_id(TOKEN, row)) + b"\n" for row in range(count)]
+    data[5_000] = line(custom_id(TOKEN, 4_999), '{"sentiment":"negative"}') + b"\n"
+    data[5_001] = b'{"custom_id":"%s","result":[]}\n' % custom_id(TOKEN, 5_001).encode()
+    data[8_000] = line(custom_id(TOKEN, 7), '{"sentiment":"negative"}') + b"\n"
+    result = collected(tmp_path, data, count)
+    assert result.counts == {
+        "Succeeded": count - 3, "Errored": 1, "Missing": 2, "duplicate_lines": 2,
+    }  # fmt: skip
+    table = answers(tmp_path)
+    gone = [5_000, 8_000]
+    assert [row["row"] for row in table] == [*(set(range(count)) - {*gone}), *gone]
+    assert {row["output"] for row in table} == {'{"sentiment":"positive"}', None}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_search_for_cycles_is_on_again_afterwards_if_it_was(tmp_path, enabled):
+    def seen() -> Iterator[bytes]:
+        during.append(gc.isenabled())
+        yield line(custom_id(TOKEN, 0))
+        raise KeyboardInterrupt
+
+    during: list[bool] = []
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(KeyboardInterrupt):
+            collected(tmp_path, seen(), 1)
+        assert (during, gc.isenabled()) == ([False], enabled)
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"   \r\n"])
