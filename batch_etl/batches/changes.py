@@ -25,7 +25,7 @@ from upath import UPath
 
 from batch_etl.batches.keys import U64, from_arrow, halves
 from batch_etl.batches.tables import TransformRow
-from batch_etl.files import read_batches, row_count
+from batch_etl.files import RowsOf, read_batches, row_count
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -164,18 +164,40 @@ class Earlier:
         compared.changed += int((known & (self._keys[at] != prefixes)).sum())
 
 
-def compare_plans(pairs: Sequence[tuple[UPath, UPath]]) -> Compared:
-    """Of (a partition's plan, its results from before)."""
+def compare_plans(partitions: Sequence[tuple[UPath, UPath, UPath | None]]) -> Compared:
+    """Of (a partition's plan, its results from before, the plan of these if it is known)."""
     compared = Compared()
-    for plan, results in pairs:
+    for plan, results, before in partitions:
         if not results.exists():
             compared.new += row_count(plan)
+            continue
+        changed = changed_in_place(plan, before) if before is not None else None
+        if changed is not None:
+            compared.changed += changed
             continue
         earlier = Earlier(results)
         for rows in read_batches(plan, ["record_id", "request_key"]):
             prefixes, _ = halves(from_arrow(rows.column("request_key")))
             earlier.compare(id_hashes(rows.column("record_id")), prefixes, compared)
     return compared
+
+
+def changed_in_place(plan: UPath, before: UPath) -> int | None:
+    """How many requests are others than in an earlier plan of the same records in the same order.
+
+    None for other records: a record that was added, is gone or stands elsewhere.
+    """
+    if not before.exists() or row_count(plan) != row_count(before):
+        return None
+    changed, names = 0, ["record_id", "request_key"]
+    then = RowsOf(read_batches(before, names))
+    for rows in read_batches(plan, names):
+        earlier = then.next(rows.num_rows)
+        if earlier is None or not rows.column("record_id").equals(earlier.column("record_id")):
+            return None
+        keys, keys_then = (from_arrow(one.column("request_key")) for one in (rows, earlier))
+        changed += int((keys != keys_then).sum())
+    return changed
 
 
 def id_hashes(ids: pa.Array[Any]) -> U64:

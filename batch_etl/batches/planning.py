@@ -28,7 +28,7 @@ from batch_etl.batches.request import new_token
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.spending import Spending
 from batch_etl.batches.transform import Transform
-from batch_etl.batches.unchanged import Keeping
+from batch_etl.batches.unchanged import EarlierPlans, Keeping
 
 _FIRST_WAIT_S = 1.0
 
@@ -71,23 +71,29 @@ class Planning:
                 del batch, claimed
                 memory.release()
         memory.release()  # the last payload was the pass's until it ended
-        keeping.keep(elsewhere.plans(transform))
+        plans = elsewhere.plans(transform)
+        keeping.keep(plans)
         awaited = elsewhere.holders()
         self._ledger.await_batches(lease, awaited)
         if awaited:
             return blocked_s or _FIRST_WAIT_S
-        tally = {**self._tally(lease, counts, elsewhere.late), **self._compared(lease, transform)}
+        tally = self._tally(lease, counts, elsewhere.late)
+        tally |= self._compared(lease, transform, plans)
         self._ledger.move_transform(lease, "planning", "open", counts=tally)
         return blocked_s
 
-    def _compared(self, lease: Lease, transform: Transform) -> dict[str, int]:
+    def _compared(self, lease: Lease, transform: Transform, plans: EarlierPlans) -> dict[str, int]:
         """How the records stand to the results that their partitions have from before."""
         folder, endpoint = self._home.transform(lease.transform_id), self._exchange.endpoint.name
-        pairs = [
-            (plan_path(folder, at), self._home.results(endpoint, transform.pipeline, key))
-            for at, key in enumerate(transform.scope)
+        partitions = [
+            (
+                plan_path(folder, at),
+                self._home.results(endpoint, transform.pipeline, partition.key),
+                plans.of_results(partition),
+            )
+            for at, partition in enumerate(transform.partitions)
         ]
-        return compare_plans(pairs).counts
+        return compare_plans(partitions).counts
 
     def _tally(self, lease: Lease, counts: PlanCounts, late: int) -> dict[str, int]:
         sent = sum(batch.requests for batch in self.sent(lease) if batch.attempt == 1)

@@ -18,7 +18,7 @@ whose equal values may be written differently, nothing is kept or found, and all
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -28,13 +28,14 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
+from batch_etl.arrow import flags
 from batch_etl.batches.keys import KeySet, Mask, from_arrow, halves
 from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import Rendered, Renderer
 from batch_etl.batches.tables import TransformRow
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.effects import effect
-from batch_etl.files import Home, read_batches
+from batch_etl.files import Home, RowsOf, read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -72,6 +73,13 @@ class EarlierPlans:
                     before = Partition(partition.key, kept)
                     alike = _alike(transform, partition, before, renderer)
                     return Unchanged(kept, plan, renderer, answered) if alike else None
+        return None
+
+    def of_results(self, partition: Partition) -> UPath | None:
+        """The plan of the results that the partition has now."""
+        for row in self._transforms:
+            if row.status == "done" and partition.key in row.scope:
+                return plan_path(*self._place(row, partition))
         return None
 
     def let_go(self, partition: Partition) -> None:
@@ -184,8 +192,8 @@ class Unchanged:
     def __init__(self, kept: UPath, plan: UPath, renderer: Renderer, answered: KeySet) -> None:
         self._renderer = renderer
         self._answered = answered
-        self._records = _Rows(read_batches(kept, renderer.columns))
-        self._plan = _Rows(read_batches(plan))
+        self._records = RowsOf(read_batches(kept, renderer.columns))
+        self._plan = RowsOf(read_batches(plan))
         self._compared = self._found = 0
 
     def rendered(self, records: pa.RecordBatch) -> Rendered | None:
@@ -201,7 +209,7 @@ class Unchanged:
             return None
         keys = from_arrow(plan.column("request_key"))
         same = _same(records, before, self._renderer.columns)
-        same &= np.asarray(plan.column("problem").is_null().to_numpy(zero_copy_only=False))
+        same &= flags(plan.column("problem").is_null())
         same &= self._answered.contains(halves(keys)[0])
         self._compared += rows
         self._found += int(same.sum())
@@ -218,7 +226,7 @@ def _same(records: pa.RecordBatch, before: pa.RecordBatch, columns: Iterable[str
         if equal.null_count:
             both = pc.and_(now.is_null(), then.is_null())
             equal = pc.if_else(equal.is_null(), both, equal)
-        same &= equal.to_numpy(zero_copy_only=False)
+        same &= flags(equal)
     return same
 
 
@@ -227,24 +235,3 @@ def _bits(column: pa.Array[Any]) -> pa.Array[Any]:
     if not pa.types.is_floating(column.type):
         return column
     return column.view({16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[column.type.bit_width])
-
-
-class _Rows:
-    """Rows of a stream of record batches, as many at a time as are asked for."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self._held: list[pa.RecordBatch] = []
-
-    def next(self, rows: int) -> pa.RecordBatch | None:
-        """The next rows, as one batch; None where there are fewer, and ever after."""
-        taken: list[pa.RecordBatch] = []
-        while rows:
-            batch = self._held.pop() if self._held else next(self._batches, None)
-            if batch is None:
-                return None
-            taken.append(batch.slice(0, rows))
-            if batch.num_rows > rows:
-                self._held.append(batch.slice(rows))
-            rows -= taken[-1].num_rows
-        return taken[0] if len(taken) == 1 else pa.concat_batches(taken)

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from batch_etl.batches.changes import Compared, Earlier, id_hashes, task_changes
+from batch_etl.batches.changes import (
+    Compared,
+    Earlier,
+    changed_in_place,
+    id_hashes,
+    task_changes,
+)
 from batch_etl_tests.batches.engine import SENTIMENT, task
 
 OTHER: dict[str, Any] = {
@@ -105,3 +111,31 @@ def test_without_results_from_before_all_records_are_new(tmp_path: Path) -> None
     ids = id_hashes(pa.array(["a", "b"]))
     Earlier(UPath(tmp_path / "none.parquet")).compare(ids, ids, compared)
     assert compared.counts == {"new": 2, "changed": 0}
+
+
+def written_plan(path: Path, ids: list[str], keys: str) -> UPath:
+    columns = {
+        "record_id": pa.array(ids, pa.string()),
+        "request_key": pa.array([key.encode() * 16 for key in keys], pa.binary(16)),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+    return UPath(path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "keys", "changed"),
+    [
+        (["a", "b", "c", "d"], "1234", 0),
+        (["a", "b", "c", "d"], "1x3x", 2),
+        (["a", "c", "b", "d"], "1234", None),
+        (["a", "b", "c"], "123", None),
+        (["a", "b", "c", "d", "e"], "12345", None),
+    ],
+)
+def test_requests_of_the_same_records_are_compared_in_their_places(
+    tmp_path: Path, ids: list[str], keys: str, changed: int | None
+) -> None:
+    before = written_plan(tmp_path / "before.parquet", ["a", "b", "c", "d"], "1234")
+    plan = written_plan(tmp_path / "plan.parquet", ids, keys)
+    assert changed_in_place(plan, before) == changed
+    assert changed_in_place(plan, UPath(tmp_path / "none.parquet")) is None
