@@ -10,9 +10,11 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
     types        JSON Schema -> DuckDB types; what a changed type becomes        pure
     columns      which columns, in which order, filled from what                 pure
     answers      JSON text -> typed values; what does not fit is kept and said
-    misfits      those answers of a partition, found
+    misfits      those answers of a partition, looked at one by one
     evolution    a table that exists meets the columns that are wanted
     partition    one partition's two files, checked against each other
+    rows         the rows that they make, as SQL                                pure
+    unchanged    rows that they would make again just so, kept
     load         one transaction: check, fit, replace the partition, remember
     earlier      answers that a changed task replaces, kept for comparison
     decisions    what people decided on records in review: files, shown in the table

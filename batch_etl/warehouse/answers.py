@@ -8,7 +8,7 @@ its path is in ``_misfits``, the whole answer is in ``_text``, and the load's re
 
 Fast path: a strict cast, which fails on a type, an unknown key or a missing key; where the schema
 has optional properties, of each property apart, so that a missing one is no failure. Only answers
-that fail it are looked at one by one in Python.
+that fail it are doubtful: they are looked at one by one in Python (``misfits``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from batch_etl.warehouse.types import VARCHAR, Struct
 
 _ROWS_PER_BATCH = 10_000
 _VALUE_SHOWN = 200
+
+_SAYS_SOMETHING = "output IS NOT NULL AND output <> 'null'"
 
 
 @dataclass(frozen=True)
@@ -95,38 +97,47 @@ class Answers:
             return f"TRY_CAST(json_extract({text}) AS {column.type.sql})"
         return f"struct_extract(p.answer, {literal(column.source)})"
 
-    def _doubtful(self, results: str) -> str:
-        """SQL: the answers that may hold more than their columns; all others surely do not."""
-        rows = f"read_parquet({literal(results)}) WHERE output IS NOT NULL AND output <> 'null'"
+    def read(self, results: str) -> str:
+        """SQL: the rows of ``results`` with their ``answer`` (``parsed``), and whether it is
+        ``doubtful``: may hold more than its columns, which all others surely do not.
+        """
+        if self.free_text:
+            return f"(SELECT *, {self.parsed} AS answer, false AS doubtful FROM {results})"
         if self.whole or (self.complete and not self._apart()):
-            return f"{rows} AND TRY(CAST(output AS JSON)::{self._type}) IS NULL"
+            return (
+                f"(SELECT *, coalesce(strict, {self.parsed}) AS answer, "
+                f"{_SAYS_SOMETHING} AND strict IS NULL AS doubtful FROM "
+                f"(SELECT *, TRY(CAST(output AS JSON)::{self._type}) AS strict FROM {results}))"
+            )
         pointers = comma([_pointer(column) for column in self.columns])
         casts = [f"CAST(parts[{n}] AS {c.type.sql})" for n, c in enumerate(self.columns, 1)]
         return (
-            "(SELECT record_row, record_id, output, "
-            f"json_extract(TRY_CAST(output AS JSON), [{pointers}]) AS parts FROM {rows}) "
-            f"WHERE TRY(row({comma(casts)})) IS NULL OR len(json_keys(TRY_CAST(output AS JSON))) > "
-            "len(list_filter(parts, lambda part: part IS NOT NULL)) OR parts IS NULL"
+            f"(SELECT *, {self.parsed} AS answer, {_SAYS_SOMETHING} AND "
+            f"(TRY(row({comma(casts)})) IS NULL OR len(json_keys(TRY_CAST(output AS JSON))) > "
+            "len(list_filter(parts, lambda part: part IS NOT NULL)) OR parts IS NULL) AS doubtful "
+            f"FROM (SELECT *, json_extract(TRY_CAST(output AS JSON), [{pointers}]) AS parts "
+            f"FROM {results}))"
         )
 
-    def misfits(
+    def looked_at(
         self, connection: duckdb.DuckDBPyConnection, results: str
-    ) -> Iterator[tuple[int, Misfit]]:
-        """(record_row, misfit) for every answer that its columns do not hold wholly."""
-        if self.free_text:
-            return
+    ) -> Iterator[tuple[int, str, list[Misfit]]]:
+        """(record_row, output, what its columns do not hold of it) for each row of ``results``."""
         held = comma([f"to_json({self.value(column)})" for column in self.columns])
         found = connection.sql(
             f"SELECT p.record_row, p.record_id, p.output, [{held}]::VARCHAR[] "
             f"FROM (SELECT record_row, record_id, output, {self.parsed} AS answer "
-            f"FROM {self._doubtful(results)}) p"
+            f"FROM {results}) p"
         )
         for batch in found.to_arrow_reader(_ROWS_PER_BATCH):
             for row, record_id, output, parts in zip(
                 *(c.to_pylist() for c in batch.columns), strict=True
             ):
-                for path, value in self._unheld(output, parts):
-                    yield row, Misfit(record_id, path, _shown(value))
+                misfits = [
+                    Misfit(record_id, path, _shown(value))
+                    for path, value in self._unheld(output, parts)
+                ]
+                yield row, output, misfits
 
     def _unheld(self, output: str, parts: list[str | None]) -> Iterator[tuple[str, Any]]:
         try:

@@ -221,12 +221,15 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def lineage_sql(column: Column, partition: str | None, loaded_at: str) -> str:
-    """The SQL that fills a lineage column; ``p`` is the results row, ``m`` its misfits."""
+    """The SQL that fills a lineage column; ``p`` is the results row.
+
+    ``_misfits`` of a doubtful answer is its ``record_row`` until ``misfits`` has looked at it.
+    """
     made = {
         "$partition": literal(partition),
         "$loaded_at": literal(loaded_at),
-        "$text": "coalesce(p.text, CASE WHEN m.paths IS NOT NULL THEN p.output END)",
-        "$misfits": "m.paths",
+        "$text": "p.text",
+        "$misfits": "CASE WHEN p.doubtful THEN [p.record_row::VARCHAR] END",
     }
     return made.get(column.source, column.source)
 

@@ -25,12 +25,13 @@ def keep(
     """Keep what the load of ``files`` will delete and no other version's answer replaces."""
     where = (
         "(? IS NULL OR _partition = ?) AND _state = 'answered' AND _decided_by IS NULL AND "
-        f"_task_version NOT IN (SELECT task_version FROM {results_sql(files)})"
+        "_task_version IN (SELECT unnest(?::VARCHAR[]))"
     )
-    scope = [files.partition, files.partition]
     going = f"FROM {table.sql} WHERE {where}"
-    if connection.execute(f"SELECT 1 {going} LIMIT 1", scope).fetchone() is None:
+    versions = _replaced_versions(connection, table, files)
+    if not versions:
         return
+    scope = [files.partition, files.partition, versions]
     names = [table.schema, table.name]
     connection.execute(
         f"DELETE FROM {SCHEMA}.earlier e WHERE schema_name = ? AND table_name = ? AND EXISTS "
@@ -43,6 +44,20 @@ def keep(
         f"_task_version, _model, {_answer(connection, table)}, _answered_at, ? {going}",
         [*names, replaced_at, *scope],
     )
+
+
+def _replaced_versions(connection: Connection, table: Table, files: Files) -> list[str]:
+    """The task versions that the rows to be deleted have and the new results have not."""
+    partition = files.partition
+    old = connection.execute(
+        f"SELECT DISTINCT _task_version FROM {table.sql} "
+        "WHERE (? IS NULL OR _partition = ?) AND _task_version IS NOT NULL",
+        [partition, partition],
+    ).fetchall()
+    if not old:
+        return []
+    new = connection.execute(f"SELECT DISTINCT task_version FROM {results_sql(files)}").fetchall()
+    return sorted(version for (version,) in set(old) - set(new))
 
 
 def _answer(connection: Connection, table: Table) -> str:

@@ -180,20 +180,25 @@ class Table:
     def _note(self, columns: Sequence[Column]) -> None:
         """Remember what fills each column."""
         known = self.existing()
-        for column in columns:
-            old = known[column.name.casefold()]
-            if (old.role, old.source) == (column.role, column.source):
-                continue
-            key = [self.schema, self.name, old.name]
-            self._connection.execute(
-                "DELETE FROM _batch_etl.columns "
-                "WHERE schema_name = ? AND table_name = ? AND column_name = ?",
-                key,
-            )
-            self._connection.execute(
-                "INSERT INTO _batch_etl.columns VALUES (?, ?, ?, ?, ?)",
-                [*key, column.role, column.source],
-            )
+        pairs = [(known[column.name.casefold()], column) for column in columns]
+        new = [
+            (old.name, column.role, column.source)
+            for old, column in pairs
+            if (old.role, old.source) != (column.role, column.source)
+        ]
+        if not new:
+            return
+        names, roles, sources = map(list, zip(*new, strict=True))
+        self._connection.execute(
+            "DELETE FROM _batch_etl.columns WHERE schema_name = ? AND table_name = ? "
+            "AND column_name IN (SELECT unnest(?::VARCHAR[]))",
+            [self.schema, self.name, names],
+        )
+        self._connection.execute(
+            "INSERT INTO _batch_etl.columns SELECT ?, ?, "
+            "unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+            [self.schema, self.name, names, roles, sources],
+        )
         self._seen = None
 
     def comment(self, description: str | None, columns: Sequence[Column]) -> None:

@@ -3,10 +3,10 @@
 For each partition: the files are checked against each other (one result a record, the endpoint that
 was said), the table is made to fit (``evolution``), the partition's old rows are deleted
 (``earlier`` keeps what another task version had answered) and the new ones inserted, but for those
-whose record has another id than their result; so the number inserted is that of the records, or
-the load is refused. Then the records in review get what
-people decided (``decisions``), and the views are made to fit (``views``). Any failure rolls
-everything back.
+whose record has another id than their result; so the partition has as many rows as records, or the
+load is refused. Rows that would be the same stay where they are (``unchanged``). Doubtful answers
+are looked at (``misfits``), the records in review get what people decided (``decisions``), and the
+views are made to fit (``views``). Any failure rolls everything back.
 
 Why DELETE and INSERT and no key: a primary key triples the time and the file; MERGE is about
 twice as fast for one partition among ten, but needs a key to match on and a second statement for
@@ -26,25 +26,25 @@ from pathlib import Path
 import duckdb
 
 from batch_etl.errors import WarehouseError
-from batch_etl.warehouse import bookkeeping, earlier, misfits, views
+from batch_etl.warehouse import bookkeeping, earlier, misfits, unchanged, views
 from batch_etl.warehouse.answers import Answers, Misfit
 from batch_etl.warehouse.bookkeeping import LoadedTable
-from batch_etl.warehouse.columns import Column, TableSpec, layout, lineage_sql, schema_of
+from batch_etl.warehouse.columns import Column, TableSpec, layout, schema_of
 from batch_etl.warehouse.decisions import Decided, folder_of
-from batch_etl.warehouse.evolution import Change, Table, converted
+from batch_etl.warehouse.evolution import Change, Table
 from batch_etl.warehouse.partition import (
     Counts,
     Files,
     checked,
     digest_of,
-    is_another,
     one,
     record_columns,
-    records_sql,
     refuse_others,
     results_sql,
 )
+from batch_etl.warehouse.rows import Rows
 from batch_etl.warehouse.sql import comma, identifier
+from batch_etl.warehouse.unchanged import partition_is
 
 _ORDER = ("id", "record", "answer", "lineage")
 
@@ -171,15 +171,17 @@ class Load:
         self._table.comment(self._spec.says, columns)
         self._columns = columns
         answers = Answers.of(self._spec, columns)
-        count, examples = misfits.find(self._connection, answers, str(files.results))
         earlier.keep(self._connection, self._table, columns[0].name, files, self._loaded_at)
-        self._delete(files)
-        inserted = self._insert(files, names, columns, wanted)
-        if inserted != counts.rows:
+        rows = Rows(files, names, wanted, columns, answers, self._loaded_at)
+        made = self._replace(rows, counts.rows)
+        if made != counts.rows:
             refuse_others(self._connection, files, names, wanted[0])
             raise WarehouseError(
-                f"{files}: {inserted} rows were made of {counts.rows} records; nothing was kept."
+                f"{files}: {made} rows were made of {counts.rows} records; nothing was kept."
             )
+        count, examples = misfits.settle(
+            self._connection, answers, self._table, files, self._loaded_at
+        )
         self._leave_no_twins(files, columns[0])
         self._remember(files, digest, counts, count)
         return PartitionReport(
@@ -193,44 +195,39 @@ class Load:
             return None
         return PartitionReport(files.partition, *facts, unchanged=True)
 
-    def _insert(
-        self,
-        files: Files,
-        record: list[str],
-        columns: Sequence[Column],
-        wanted: Sequence[Column],
-    ) -> int:
-        answers = Answers.of(self._spec, columns)
-        source = {column.name: column.type for column in wanted}
+    def _replace(self, rows: Rows, count: int) -> int:
+        """Put these rows in place of the partition's; returns how many it has then."""
+        results = results_sql(rows.files)
+        kept = unchanged.keep(self._connection, self._table, rows, count)
+        if kept:
+            fresh = f"(FROM {results} SEMI JOIN fresh USING (record_row))"
+            inserted = self._insert(rows, fresh, count)
+        else:
+            self._delete(rows.files)
+            inserted = self._insert(rows, results, count)
+        self._leave_no_partitions(rows.files)
+        return kept + inserted
 
-        def value(column: Column) -> str:
-            if column.role == "lineage":
-                return lineage_sql(column, files.partition, self._loaded_at.isoformat())
-            if column.role == "answer":
-                return answers.value(column)
-            sql = f"r.c{record.index(column.source)}"
-            return converted(sql, source[column.name], column.type)
-
-        names = comma([identifier(column.name) for column in columns])
-        return one(
-            self._connection,
-            f"INSERT INTO {self._table.sql} ({names}) SELECT {comma([value(c) for c in columns])} "
-            f"FROM (SELECT *, {answers.parsed} AS answer FROM {results_sql(files)}) p "
-            f"JOIN {records_sql(files, len(record))} ON r.k = p.record_row"
-            " LEFT JOIN misfits m ON m.record_row = p.record_row "
-            f"WHERE NOT {is_another(record, wanted[0])}",
-        )[0]
+    def _insert(self, rows: Rows, results: str, count: int) -> int:
+        names = comma([identifier(column.name) for column in rows.columns])
+        values = comma([rows.value(column) for column in rows.columns])
+        insert = f"INSERT INTO {self._table.sql} ({names}) SELECT {values}"
+        sources = rows.sources(results, count)
+        return sum(one(self._connection, f"{insert} {source}")[0] for source in sources)
 
     def _delete(self, files: Files) -> None:
         """Make room: for a partition its own rows, for the only partition all rows."""
-        if files.partition is not None:
-            where = "_partition = ?"
-            self._connection.execute(
-                f"DELETE FROM {self._table.sql} WHERE {where}", [files.partition]
+        self._connection.execute(
+            f"DELETE FROM {self._table.sql} WHERE {partition_is(files.partition)}"
+        )
+
+    def _leave_no_partitions(self, files: Files) -> None:
+        """Records that were loaded while the pipeline had partitions are in the only one now."""
+        if files.partition is None:
+            self._forget(
+                f"DELETE FROM {self._table.sql} WHERE _partition IS NOT NULL",
+                "the pipeline has no partitions any more",
             )
-            return
-        self._connection.execute(f"DELETE FROM {self._table.sql} WHERE _partition IS NULL")
-        self._forget(f"DELETE FROM {self._table.sql}", "the pipeline has no partitions any more")
 
     def _leave_no_twins(self, files: Files, id_column: Column) -> None:
         """Records that were loaded before the pipeline had partitions have moved into one."""

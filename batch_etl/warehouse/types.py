@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import duckdb
@@ -79,6 +80,7 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT"}
 
 
+@lru_cache(maxsize=256)
 def parse(sql: str) -> DuckType:
     """DuckDB's name of a type as a value."""
     return _from_duckdb(duckdb.sqltype(sql))

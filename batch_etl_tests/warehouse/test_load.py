@@ -15,6 +15,7 @@ from upath import UPath
 
 from batch_etl.errors import WarehouseError
 from batch_etl.warehouse import LoadReport, TableSpec, Warehouse, schema_of
+from batch_etl.warehouse import rows as rows_module
 from batch_etl_tests.warehouse.make import ANSWERED_AT, partition, result, write
 
 STRING = {"type": "string"}
@@ -217,6 +218,27 @@ def test_results_in_any_order_meet_their_own_record(warehouse: Warehouse, tmp_pa
     warehouse.load(spec(schema(v=STRING)), "anthropic", [load])
     found = rows(warehouse, "SELECT id, body, v FROM t ORDER BY id")
     assert found == [(10, "a", "A"), (20, "b", "B"), (30, "c", "C")]
+
+
+@pytest.mark.parametrize("count", [4, 5, 10])
+def test_a_large_partition_is_joined_in_parts(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(rows_module, "ROWS_PER_JOIN", 4)
+    answers = [{"v": f"v{n}"} for n in range(count)]
+    load = partition(tmp_path, "d", answers, order=range(count)[::-1])
+    assert warehouse.load(spec(schema(v=STRING)), "anthropic", [load]).rows == count
+    expected = sorted((f"r{n}", f"v{n}") for n in range(count))
+    assert rows(warehouse, "SELECT id, v FROM t ORDER BY id") == expected
+
+
+def test_a_large_partition_whose_ids_moved_is_refused(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "ROWS_PER_JOIN", 4)
+    load = partition(tmp_path, "d", [{"v": "x"}] * 10, change={9: {"record_id": "zz"}})
+    with pytest.raises(WarehouseError, match="'zz'"):
+        warehouse.load(spec(schema(v=STRING)), "anthropic", [load])
 
 
 def test_a_second_load_changes_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
