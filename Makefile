@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory docs screenshots check format clean
+.PHONY: help setup services demo dev test faults kill-matrix soak bench bench-million bench-docs bench-check bench-memory bench-warehouse docs screenshots check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-docs: $(STAMP) ## as bench-million, and rewrite the tables and the plot of
 
 bench-check: $(STAMP) ## seconds: fails when a record costs far more than the floor
 	$(BIN)/python -m batch_etl_tests.benchmarks.regression
+
+bench-warehouse: $(STAMP) ## fifty million rows in a table: queries, loads, publishing
+	$(BIN)/python -m batch_etl_tests.benchmarks.large_table 50000000
 
 docs: $(STAMP) ## run the demo of all pipelines, and write its answers into docs/pipelines
 	$(BIN)/python -m batch_etl_tests.pipeline_pages
