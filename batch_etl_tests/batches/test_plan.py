@@ -27,7 +27,7 @@ from batch_etl.batches.manifest import (
     write_manifest,
 )
 from batch_etl.batches.plan import PLAN, PlanCounts, measure, plan, plan_path
-from batch_etl.batches.request import custom_id, new_token
+from batch_etl.batches.request import Renderer, custom_id, new_token
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
 from batch_etl_tests.batches.engine import rows, task, write_records
@@ -45,7 +45,7 @@ class Nobody:
         self.buying = KeySet()
         self.awaited = KeySet()
 
-    def before(self, *_: object) -> None:
+    def before(self, transform: Transform, partition: Partition, renderer: Renderer) -> None:
         """Nothing was planned before."""
 
 

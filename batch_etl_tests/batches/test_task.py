@@ -177,8 +177,8 @@ def test_equal_fingerprints_mean_equal_bytes_sent(changes):
     from batch_etl_tests.batches.test_request import batch, renderer
 
     records = batch(id=["a"], text=["x"])
-    sent = renderer(task(**changes), records).render(records).params
-    plain = renderer(task(), records).render(records).params
+    sent = list(renderer(task(**changes), records).render(records).params)
+    plain = list(renderer(task(), records).render(records).params)
     if task(**changes).fingerprint == task().fingerprint:
         assert sent == plain
 
