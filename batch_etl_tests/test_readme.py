@@ -442,6 +442,7 @@ _MASKS = {
     r"[0-9a-f]{8}-[0-9a-f-]{27}": "RUN",
     r"\d+(\.\d+){2,}": "VERSION",
     r"[\d.]+ (GB|MB|ms)": "SIZE",
+    r"[\d,]+ bytes": "SIZE",  # a time has as many digits as it needs
     r"(..  reachable): .*": "REACHABLE",
 }
 
