@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,14 +47,49 @@ _TRIED_ROWS = 20_000
 """Once so many rows were compared and not one in ten is the same, the others are not compared."""
 
 _PLANNED = ("open", "done")
+_STEM = "records-"
+
+
+class _Planned:
+    """One transform: its plans, and the records that it keeps beside them."""
+
+    def __init__(self, folder: UPath, row: TransformRow) -> None:
+        self._folder = folder
+        self._row = row
+        self._ordinals = {key: ordinal for ordinal, key in enumerate(row.scope)}
+
+    @property
+    def status(self) -> str:
+        return self._row.status
+
+    @property
+    def fingerprint(self) -> str:
+        return self._row.fingerprint
+
+    def plan(self, partition: Partition) -> UPath | None:
+        """The plan of a partition; None where the transform is not over it."""
+        ordinal = self._ordinals.get(partition.key)
+        return None if ordinal is None else plan_path(self._folder, ordinal)
+
+    def records(self, partition: Partition) -> UPath | None:
+        """The partition's records as they were planned, if they are kept."""
+        ordinal = self._ordinals.get(partition.key)
+        return None if ordinal is None else _as_planned(self._kept, ordinal)
+
+    def let_go(self, partition: Partition) -> None:
+        for kept in self._kept.pop(self._ordinals.get(partition.key, -1), []):
+            kept.unlink(missing_ok=True)
+
+    @cached_property
+    def _kept(self) -> dict[int, list[UPath]]:
+        return _kept_in(self._folder)
 
 
 class EarlierPlans:
     """What a pipeline's other transforms have planned, newest first."""
 
     def __init__(self, home: Home, transforms: Sequence[TransformRow]) -> None:
-        self._home = home
-        self._transforms = transforms
+        self._transforms = [_Planned(home.transform(row.id), row) for row in transforms]
 
     def find(
         self, transform: Transform, partition: Partition, renderer: Renderer, answered: KeySet
@@ -64,12 +100,10 @@ class EarlierPlans:
         """
         if renderer.content is not None:
             return None
-        for row in self._transforms:
-            same = row.status in _PLANNED and row.fingerprint == transform.task.fingerprint
-            if same and partition.key in row.scope:
-                folder, ordinal = self._place(row, partition)
-                kept, plan = _kept(folder, ordinal), plan_path(folder, ordinal)
-                if kept is not None and plan.exists():
+        for one in self._transforms:
+            if one.status in _PLANNED and one.fingerprint == transform.task.fingerprint:
+                kept, plan = one.records(partition), one.plan(partition)
+                if kept is not None and plan is not None and plan.exists():
                     before = Partition(partition.key, kept)
                     alike = _alike(transform, partition, before, renderer)
                     return Unchanged(kept, plan, renderer, answered) if alike else None
@@ -77,22 +111,13 @@ class EarlierPlans:
 
     def of_results(self, partition: Partition) -> UPath | None:
         """The plan of the results that the partition has now."""
-        for row in self._transforms:
-            if row.status == "done" and partition.key in row.scope:
-                return plan_path(*self._place(row, partition))
-        return None
+        plans = (one.plan(partition) for one in self._transforms if one.status == "done")
+        return next((plan for plan in plans if plan is not None), None)
 
     def let_go(self, partition: Partition) -> None:
         """Keep the partition's records no longer."""
-        for row in self._transforms:
-            if partition.key in row.scope:
-                folder, ordinal = self._place(row, partition)
-                for kept in folder.glob(f"{_stem(ordinal)}.*"):
-                    kept.unlink(missing_ok=True)
-
-    def _place(self, row: TransformRow, partition: Partition) -> tuple[UPath, int]:
-        """The folder of a transform, and the number that the partition has in it."""
-        return self._home.transform(row.id), row.scope.index(partition.key)
+        for one in self._transforms:
+            one.let_go(partition)
 
 
 class Keeping:
@@ -106,15 +131,15 @@ class Keeping:
 
     def keep(self, instead_of: EarlierPlans) -> None:
         """To be called after the plan."""
+        kept = _kept_in(self._folder)
         for ordinal, partition in enumerate(self._partitions):
-            self._link(partition, ordinal)
+            planned = self._planned[ordinal]
+            if planned is not None and _as_planned(kept, ordinal) is None:
+                self._link(partition, ordinal, planned)
             instead_of.let_go(partition)
 
-    def _link(self, partition: Partition, ordinal: int) -> None:
-        planned = self._planned[ordinal]
-        if planned is None or _kept(self._folder, ordinal) is not None:
-            return
-        temporary = self._folder / f"{_stem(ordinal)}.tmp"
+    def _link(self, partition: Partition, ordinal: int, planned: _Identity) -> None:
+        temporary = self._folder / f"{_STEM}{ordinal:06}.tmp"
         temporary.unlink(missing_ok=True)
         with suppress(OSError):  # a file system without links
             os.link(str(partition.records), str(temporary))
@@ -135,28 +160,38 @@ class _Identity(NamedTuple):
 
     @classmethod
     def of(cls, path: UPath) -> _Identity | None:
-        """None for a path that is not on a local disk."""
-        if path.protocol not in ("", "file", "local"):
+        """None for a path that is not on a local disk, or not there."""
+        if not _is_local(path) or not path.exists():
             return None
         stat = os.stat(str(path))
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
     def name(self, ordinal: int) -> str:
         """The name under which it is kept: as long as nobody writes into it, it stays true."""
-        return f"{_stem(ordinal)}.v{_RENDERING}-{self.size_bytes}-{self.modified_ns}.parquet"
+        return f"{_STEM}{ordinal:06}.v{_RENDERING}-{self.size_bytes}-{self.modified_ns}.parquet"
 
 
-def _stem(ordinal: int) -> str:
-    return f"records-{ordinal:06}"
+def _kept_in(folder: UPath) -> dict[int, list[UPath]]:
+    """All records that are kept in a transform's folder, by the number of their partition."""
+    kept: dict[int, list[UPath]] = {}
+    for path in folder.iterdir() if _is_local(folder) and folder.exists() else ():
+        ordinal = path.name.removeprefix(_STEM).partition(".")[0]
+        if path.name.startswith(_STEM) and ordinal.isdecimal():
+            kept.setdefault(int(ordinal), []).append(path)
+    return kept
 
 
-def _kept(folder: UPath, ordinal: int) -> UPath | None:
-    """The records that a transform keeps of a partition, as they were when it planned them."""
-    for kept in folder.glob(f"{_stem(ordinal)}.*.parquet"):
-        identity = _Identity.of(kept)
-        if identity is not None and identity.name(ordinal) == kept.name:
-            return kept
+def _as_planned(kept: dict[int, list[UPath]], ordinal: int) -> UPath | None:
+    """Of what is kept of a partition, the file that still is what was planned."""
+    for path in kept.get(ordinal, []):
+        identity = _Identity.of(path)
+        if identity is not None and identity.name(ordinal) == path.name:
+            return path
     return None
+
+
+def _is_local(path: UPath) -> bool:
+    return path.protocol in ("", "file", "local")
 
 
 def _alike(transform: Transform, now: Partition, before: Partition, renderer: Renderer) -> bool:

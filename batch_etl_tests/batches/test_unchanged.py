@@ -243,3 +243,17 @@ def test_records_that_are_replaced_while_they_are_planned_are_not_kept(tmp_path)
     os.replace(tmp_path / "others.parquet", tmp_path / "records.parquet")
     keeping.keep(EarlierPlans(Home.at(tmp_path), ()))
     assert not list(tmp_path.glob("records-*"))
+
+
+def test_records_that_are_gone_are_not_kept(tmp_path):
+    own = Transform("p", engine.task(), "id", (Partition(None, UPath(tmp_path / "none.parquet")),))
+    Keeping(own, UPath(tmp_path)).keep(EarlierPlans(Home.at(tmp_path), ()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_goes_with_the_rest(site):
+    site.run(site.transform(rows(5)))
+    (kept,) = site.root.glob("transforms/*/records-*")
+    os.link(kept, kept.with_name("records-000000.tmp"))
+    site.run(site.transform(rows(6)))
+    assert len(kept_files(site)) == 1
