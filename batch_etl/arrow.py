@@ -45,11 +45,14 @@ def flags(column: Any) -> npt.NDArray[np.bool_]:
 def without_pandas() -> None:
     """Have pandas imported by those who use it, from now on; once a process.
 
-    Changes nothing where pandas has been imported, is not installed, or is found in an unusual way.
+    Changes nothing where pandas has been imported, is not installed, or is found in an unusual way,
+    and where pyarrow asks otherwise than is known here.
     """
     lib: Any = pa.lib  # pyright: ignore[reportAttributeAccessIssue]
     pyarrows = getattr(lib, "_pandas_api", None)  # what pyarrow knows of pandas
-    if pyarrows is None or "pandas" in sys.modules or PathFinder.find_spec("pandas") is None:
+    if not {"have_pandas", "pd"} <= {*dir(type(pyarrows))}:  # of another version
+        return
+    if "pandas" in sys.modules or PathFinder.find_spec("pandas") is None:
         return
     finder = _Finder(pyarrows)
     sys.meta_path.insert(0, finder)

@@ -135,8 +135,13 @@ def replacing(path: UPath, what: str = "file") -> Generator[UPath]:
         raise
 
 
+def is_local(path: UPath) -> bool:
+    """Whether a path is on this machine's disks, not in an object store."""
+    return path.protocol in ("", "file", "local")
+
+
 def _settle(temporary: UPath, path: UPath) -> None:
-    if temporary.protocol not in ("", "file", "local"):
+    if not is_local(temporary):
         temporary.rename(path)
         return
     with open(str(temporary), "rb+") as file:
@@ -268,6 +273,12 @@ def read_batches(
             yield from file.iter_batches(
                 rows, row_groups=[group], columns=columns, use_threads=False
             )
+
+
+def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
+    """The columns of a Parquet file, whole."""
+    with pq.ParquetFile(str(path), pre_buffer=False) as file:
+        return file.read(columns, use_threads=False)
 
 
 def row_count(path: UPath) -> int:

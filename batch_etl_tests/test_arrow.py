@@ -140,3 +140,18 @@ def test_where_pandas_was_imported_nothing_changes() -> None:
     """)
         == "True 1"
     )
+
+
+def test_where_pyarrow_asks_otherwise_nothing_changes() -> None:
+    assert (
+        in_a_process("""
+        import sys
+        import pyarrow as pa
+        from batch_etl import arrow
+        pa.lib._pandas_api = object()
+        finders = list(sys.meta_path)
+        arrow.without_pandas()
+        print(sys.meta_path == finders)
+    """)
+        == "True"
+    )

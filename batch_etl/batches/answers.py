@@ -139,9 +139,10 @@ def answer_rows(
     at = pa.array(places, pa.int32())
     tokens, known = np.maximum(told.tokens, 0), told.tokens[:, :2].min(axis=1) >= 0
     kinds, models = told.kinds.array(), told.models.array()
-    billed = _billed(kinds)
+    billed = outcome_in(kinds, BILLED)
     cost = _priced(models, tokens, price, totals, billed=billed, counted=billed & known)
-    _count(kinds, tokens, totals)
+    count_outcomes(kinds, totals.outcomes)
+    _add_tokens(tokens, totals)
     return pa.RecordBatch.from_arrays(
         [
             keys_array(source.keys[places]),
@@ -164,9 +165,18 @@ def answer_rows(
     )
 
 
-def _billed(kinds: pa.DictionaryArray) -> npt.NDArray[np.bool_]:
-    hit = np.array([word in BILLED for word in kinds.dictionary.to_pylist()], dtype=bool)
-    return hit[numbers(kinds.indices)]
+def outcome_in(outcomes: pa.DictionaryArray, kinds: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Which of the outcomes are of these kinds."""
+    hit = np.array([word in kinds for word in outcomes.dictionary.to_pylist()], dtype=bool)
+    return hit[numbers(outcomes.indices)]
+
+
+def count_outcomes(outcomes: pa.DictionaryArray, total: dict[str, int]) -> None:
+    """Add how many there are of each kind to ``total``."""
+    counts = np.bincount(numbers(outcomes.indices), minlength=len(outcomes.dictionary)).tolist()
+    for kind, count in zip(outcomes.dictionary.to_pylist(), counts, strict=True):
+        if count:
+            total[kind] = total.get(kind, 0) + count
 
 
 def _token_columns(tokens: Tokens, known: npt.NDArray[np.bool_]) -> list[pa.Array[Any]]:
@@ -211,11 +221,7 @@ def usd(pico: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[A
     return pc.if_else(pa.array(known), exact, pa.scalar(None, USD))
 
 
-def _count(kinds: pa.DictionaryArray, tokens: Tokens, totals: Totals) -> None:
-    counts = np.bincount(numbers(kinds.indices), minlength=len(kinds.dictionary)).tolist()
-    for kind, count in zip(kinds.dictionary.to_pylist(), counts, strict=True):
-        if count:
-            totals.outcomes[kind] = totals.outcomes.get(kind, 0) + count
+def _add_tokens(tokens: Tokens, totals: Totals) -> None:
     sums = tokens.sum(axis=0).tolist()
     totals.input_tokens += sums[0]
     totals.output_tokens += sums[1]

@@ -20,18 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 from upath import UPath
 
 from batch_etl import arrow, memory
-from batch_etl.batches.answers import ANSWERS, USD, Answers, read_answers, usd
+from batch_etl.batches.answers import ANSWERS, USD, Answers, count_outcomes, read_answers, usd
 from batch_etl.batches.keys import KeyMap, Mask, Positions, from_arrow
 from batch_etl.batches.outcome import MISSING
 from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import KEY_BYTES, custom_ids
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.standing import NOBODY, AnswerFile, Standing, taken
-from batch_etl.files import ParquetSink, row_count
+from batch_etl.files import ParquetSink, read_table, row_count
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -141,7 +140,7 @@ class _Group:
     """A few partitions' records, by position, until each has its row."""
 
     def __init__(self, targets: Sequence[Target], plans: UPath, lineage: Lineage) -> None:
-        tables = [_read(plan_path(plans, target.ordinal)) for target in targets]
+        tables = [read_table(plan_path(plans, target.ordinal)) for target in targets]
         plan = pa.concat_tables(tables)
         self._targets = targets
         self._lineage = lineage
@@ -255,11 +254,7 @@ class _Group:
 
     def _tally(self, result: PartitionResult, rows: pa.RecordBatch) -> None:
         result.records += rows.num_rows
-        words = rows.column("outcome").dictionary.to_pylist()
-        counts = np.bincount(arrow.numbers(rows.column("outcome").indices), minlength=len(words))
-        for kind, number in zip(words, counts.tolist(), strict=True):
-            if number:
-                result.outcomes[kind] = result.outcomes.get(kind, 0) + number
+        count_outcomes(rows.column("outcome"), result.outcomes)
 
     def _ordinals(self, position: Positions) -> Positions:
         if len(self._targets) == 1:
@@ -268,11 +263,6 @@ class _Group:
 
     def _ids(self, position: Positions) -> pa.Array[Any]:
         return self._record_ids.take(pa.array(position))
-
-
-def _read(path: UPath) -> pa.Table:
-    with pq.ParquetFile(str(path), pre_buffer=False) as file:
-        return file.read(use_threads=False)
 
 
 def _text(value: str | None) -> pa.Scalar[Any]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batch_etl import arrow
-from batch_etl.batches.answers import Answers, read_answers
+from batch_etl.batches.answers import Answers, outcome_in, read_answers
 from batch_etl.batches.keys import U64, KeySet, Mask, from_arrow, halves
 from batch_etl.batches.retry import FAILED, Policy, Step, Tried, next_step
 
@@ -41,9 +41,7 @@ _MOST_CODES = 2**62
 
 def kinds_in(rows: pa.RecordBatch, kinds: frozenset[str]) -> Mask:
     """Which rows have one of these outcomes."""
-    words = rows.column("outcome").dictionary.to_pylist()
-    hit = np.array([word in kinds for word in words] or [False], dtype=bool)
-    return hit[arrow.numbers(rows.column("outcome").indices)]
+    return outcome_in(rows.column("outcome"), kinds)
 
 
 def standing(rows: pa.RecordBatch | pa.Table, attempts: Numbers) -> Numbers:

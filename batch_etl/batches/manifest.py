@@ -30,7 +30,7 @@ from batch_etl.batches.request import KEY_BYTES, Params, Renderer, keys_array, n
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import SourceError
-from batch_etl.files import ROWS_PER_READ, lean_options, replacing
+from batch_etl.files import ROWS_PER_READ, lean_options, read_table, replacing
 
 MANIFEST = pa.schema(
     [
@@ -177,8 +177,7 @@ def write_manifest(folder: UPath, batch: PlannedBatch) -> None:
 
 def read_manifest(folder: UPath, token: str, columns: list[str] | None = None) -> pa.Table:
     names = MANIFEST.names if columns is None else columns
-    with pq.ParquetFile(str(manifest_path(folder, token))) as file:
-        table = file.read(names)
+    table = read_table(manifest_path(folder, token), names)
     return completed(table, pa.schema([MANIFEST.field(name) for name in names]))
 
 

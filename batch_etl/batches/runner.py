@@ -31,7 +31,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 
 from batch_etl import arrow
 from batch_etl.batches.attempts import Attempts
@@ -48,7 +47,7 @@ from batch_etl.batches.planning import Planning
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import ConfigError
-from batch_etl.files import read_batches
+from batch_etl.files import read_batches, read_table
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -376,7 +375,7 @@ class Runner:
 
 
 def _result(target: Target) -> PartitionResult:
-    table = pq.ParquetFile(str(target.path)).read(columns=["outcome", "cost_usd"])
+    table = read_table(target.path, ["outcome", "cost_usd"])
     outcomes = table.column("outcome").cast(pa.string())
     counts = {entry["values"]: entry["counts"] for entry in outcomes.value_counts().to_pylist()}
     return PartitionResult(target.key, target.path, len(outcomes), counts, _cost(table))

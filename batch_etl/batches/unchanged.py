@@ -36,7 +36,7 @@ from batch_etl.batches.request import Rendered, Renderer
 from batch_etl.batches.tables import TransformRow
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.effects import effect
-from batch_etl.files import Home, RowsOf, read_batches
+from batch_etl.files import Home, RowsOf, is_local, read_batches
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -54,17 +54,9 @@ class _Planned:
     """One transform: its plans, and the records that it keeps beside them."""
 
     def __init__(self, folder: UPath, row: TransformRow) -> None:
+        self.row = row
         self._folder = folder
-        self._row = row
         self._ordinals = {key: ordinal for ordinal, key in enumerate(row.scope)}
-
-    @property
-    def status(self) -> str:
-        return self._row.status
-
-    @property
-    def fingerprint(self) -> str:
-        return self._row.fingerprint
 
     def plan(self, partition: Partition) -> UPath | None:
         """The plan of a partition; None where the transform is not over it."""
@@ -101,7 +93,8 @@ class EarlierPlans:
         if renderer.content is not None:
             return None
         for one in self._transforms:
-            if one.status in _PLANNED and one.fingerprint == transform.task.fingerprint:
+            same_task = one.row.fingerprint == transform.task.fingerprint
+            if same_task and one.row.status in _PLANNED:
                 kept, plan = one.records(partition), one.plan(partition)
                 if kept is not None and plan is not None and plan.exists():
                     before = Partition(partition.key, kept)
@@ -111,7 +104,7 @@ class EarlierPlans:
 
     def of_results(self, partition: Partition) -> UPath | None:
         """The plan of the results that the partition has now."""
-        plans = (one.plan(partition) for one in self._transforms if one.status == "done")
+        plans = (one.plan(partition) for one in self._transforms if one.row.status == "done")
         return next((plan for plan in plans if plan is not None), None)
 
     def let_go(self, partition: Partition) -> None:
@@ -161,7 +154,7 @@ class _Identity(NamedTuple):
     @classmethod
     def of(cls, path: UPath) -> _Identity | None:
         """None for a path that is not on a local disk, or not there."""
-        if not _is_local(path) or not path.exists():
+        if not is_local(path) or not path.exists():
             return None
         stat = os.stat(str(path))
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -174,7 +167,7 @@ class _Identity(NamedTuple):
 def _kept_in(folder: UPath) -> dict[int, list[UPath]]:
     """All records that are kept in a transform's folder, by the number of their partition."""
     kept: dict[int, list[UPath]] = {}
-    for path in folder.iterdir() if _is_local(folder) and folder.exists() else ():
+    for path in folder.iterdir() if is_local(folder) and folder.exists() else ():
         ordinal = path.name.removeprefix(_STEM).partition(".")[0]
         if path.name.startswith(_STEM) and ordinal.isdecimal():
             kept.setdefault(int(ordinal), []).append(path)
@@ -188,10 +181,6 @@ def _as_planned(kept: dict[int, list[UPath]], ordinal: int) -> UPath | None:
         if identity is not None and identity.name(ordinal) == path.name:
             return path
     return None
-
-
-def _is_local(path: UPath) -> bool:
-    return path.protocol in ("", "file", "local")
 
 
 def _alike(transform: Transform, now: Partition, before: Partition, renderer: Renderer) -> bool:

@@ -44,6 +44,7 @@ from upath import UPath
 
 from batch_etl.effects import effect
 from batch_etl.errors import WarehouseError
+from batch_etl.files import is_local
 from batch_etl.warehouse import bookkeeping, connection, made, publish, views
 from batch_etl.warehouse.answers import Misfit
 from batch_etl.warehouse.bookkeeping import LoadedTable, loaded_partitions, loaded_tables
@@ -248,7 +249,7 @@ class Warehouse:
 
 def _local(path: UPath | os.PathLike[str] | str) -> Path:
     upath = UPath(path)
-    if upath.protocol not in ("", "file", "local"):
+    if not is_local(upath):
         raise WarehouseError(
             f"{path}: DuckDB files and what is loaded into them must lie on a local disk."
         )
