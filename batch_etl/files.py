@@ -201,7 +201,7 @@ class ParquetSink:
     ) -> None:
         """``lean``: nearly every value of a column is another one, unless the column's type is a
         dictionary. To look for values that stand twice, and for the least and the greatest of each
-        group, costs as much as all the rest then. ``noise``: text columns of random digits.
+        group, costs as much as all the rest then. ``noise``: text columns of random letters.
         """
         self.path = path
         self._what = what

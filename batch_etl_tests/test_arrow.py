@@ -55,6 +55,17 @@ def test_flags_are_the_columns(start: int) -> None:
     assert (read.dtype, read.tolist()) == (np.bool_, values[start:])
 
 
+@pytest.mark.parametrize("kind", [np.bool_, np.int16, np.int32, np.int64, np.uint64, np.float64])
+@pytest.mark.parametrize("rows", [0, 1, 9, 200])
+def test_arrays_are_columns_as_pyarrow_makes_them(kind: type[np.generic], rows: int) -> None:
+    values = (np.arange(2 * rows) % 5).astype(kind)[::2]
+    known = np.arange(rows) % 3 > 0
+    for some in (None, known, np.ones(rows, dtype=bool)):
+        made = arrow.column(values, some)
+        made.validate(full=True)
+        assert made.equals(pa.array(values, mask=None if some is None else ~some))
+
+
 def test_values_become_columns_without_pandas() -> None:
     assert (
         in_a_process("""

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute
 from upath import UPath
 
-from batch_etl.arrow import numbers
+from batch_etl import arrow
 from batch_etl.batches.errors import LedgerError
 from batch_etl.batches.keys import from_arrow
 from batch_etl.batches.outcome import BILLED, Outcome
@@ -136,7 +136,7 @@ def answer_rows(
     """Outcomes of the requests at ``rows`` as columns; adds them to ``totals``."""
     told = outcomes if isinstance(outcomes, Told) else Told.of(outcomes)
     places = np.asarray(rows, dtype=np.int32)
-    at = pa.array(places, pa.int32())
+    at = arrow.column(places)
     tokens, known = np.maximum(told.tokens, 0), told.tokens[:, :2].min(axis=1) >= 0
     kinds, models = told.kinds.array(), told.models.array()
     billed = outcome_in(kinds, BILLED)
@@ -168,12 +168,14 @@ def answer_rows(
 def outcome_in(outcomes: pa.DictionaryArray, kinds: frozenset[str]) -> npt.NDArray[np.bool_]:
     """Which of the outcomes are of these kinds."""
     hit = np.array([word in kinds for word in outcomes.dictionary.to_pylist()], dtype=bool)
-    return hit[numbers(outcomes.indices)]
+    return hit[arrow.numbers(outcomes.indices)]
 
 
 def count_outcomes(outcomes: pa.DictionaryArray, total: dict[str, int]) -> None:
     """Add how many there are of each kind to ``total``."""
-    counts = np.bincount(numbers(outcomes.indices), minlength=len(outcomes.dictionary)).tolist()
+    counts = np.bincount(
+        arrow.numbers(outcomes.indices), minlength=len(outcomes.dictionary)
+    ).tolist()
     for kind, count in zip(outcomes.dictionary.to_pylist(), counts, strict=True):
         if count:
             total[kind] = total.get(kind, 0) + count
@@ -182,8 +184,7 @@ def count_outcomes(outcomes: pa.DictionaryArray, total: dict[str, int]) -> None:
 def _token_columns(tokens: Tokens, known: npt.NDArray[np.bool_]) -> list[pa.Array[Any]]:
     """Input, output, read from the cache and written to it, as columns."""
     columns = (*tokens.T[:3], tokens[:, 3] + tokens[:, 4])
-    unknown = None if known.all() else ~known
-    return [pa.array(column, pa.int64(), mask=unknown) for column in columns]
+    return [arrow.column(numbers, known) for numbers in columns]
 
 
 def _priced(
@@ -198,7 +199,7 @@ def _priced(
     """What each row cost: 0 where it was not billed, null where tokens or price are not known."""
     cost = np.zeros(len(models), dtype=np.int64)
     known = ~billed
-    places = numbers(pc.fill_null(models.indices, pa.scalar(-1, pa.int32())))
+    places = arrow.numbers(pc.fill_null(models.indices, pa.scalar(-1, pa.int32())))
     for place, model in enumerate(models.dictionary.to_pylist()):
         mine = counted & (places == place)
         prices = price(model, tokens[mine])
@@ -218,7 +219,7 @@ def usd(pico: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> pa.Array[A
     words = np.empty((len(pico), 2), dtype="<i8")
     words[:, 0], words[:, 1] = pico, pico >> 63
     exact = pa.Array.from_buffers(USD, len(pico), [None, pa.py_buffer(words)])
-    return pc.if_else(pa.array(known), exact, pa.scalar(None, USD))
+    return pc.if_else(arrow.column(known), exact, pa.scalar(None, USD))
 
 
 def _add_tokens(tokens: Tokens, totals: Totals) -> None:
@@ -268,8 +269,8 @@ class Verdict:
         failed = self.rows[place] == batch.column("row").to_numpy()
         if not failed.any():
             return batch
-        hit, at = pa.array(failed), pa.array(place)
-        hopeless = pa.array(failed & ~self.mendable[place])
+        hit, at = arrow.column(failed), arrow.column(place)
+        hopeless = arrow.column(failed & ~self.mendable[place])
         nothing = pa.scalar(None, pa.string())
         said = batch.column("output") if self.is_json else _plain_texts(batch.column("output"))
         stop, outcome = (

@@ -80,7 +80,7 @@ class Attempts:
         for batch, manifest in next_batches(policy, last_answers(places, answers)):
             free = ~elsewhere.taken(halves(keys_of(manifest))[0])
             planned |= self._send(
-                lease, transform, batch, manifest.filter(pa.array(free)), elsewhere
+                lease, transform, batch, manifest.filter(arrow.column(free)), elsewhere
             )
         holders = elsewhere.holders()
         if holders:
@@ -132,7 +132,7 @@ class Attempts:
             keys = from_arrow(rows.column("request_key"))[at]
             at = at[~later.contains(halves(keys)[0])]
             if len(at):
-                found.append(rows.take(pa.array(at)))
+                found.append(rows.take(arrow.column(at)))
         return found
 
     def _resumed(
@@ -153,7 +153,7 @@ class Attempts:
                 _, first = np.unique(prefixes[new], return_index=True)
                 at = np.sort(np.flatnonzero(new)[first])
                 seen.add(prefixes[at])
-                places.append(_places(rows.take(pa.array(at)), ordinal, start + at))
+                places.append(_places(rows.take(arrow.column(at)), ordinal, start + at))
                 start += rows.num_rows
         return pa.concat_tables(places)
 
@@ -218,7 +218,7 @@ def _others(places: pa.Table, elsewhere: Elsewhere) -> list[pa.Table]:
 def _places(plan: pa.RecordBatch, ordinal: int, rows: np.ndarray) -> pa.Table:
     columns = [
         plan.column("request_key"),
-        pa.array(np.full(len(rows), ordinal, dtype=np.int32)),
+        arrow.column(np.full(len(rows), ordinal, dtype=np.int32)),
         pa.array(rows, pa.int64()),
         plan.column("record_id"),
     ]

@@ -54,7 +54,7 @@ def unusable(rows: pa.RecordBatch, token: str, attempt: int) -> pa.Table:
     """Rows of an answers file as :data:`ANSWER`."""
     text = pc.utf8_trim_whitespace(pc.fill_null(rows.column("text"), ""))
     columns = [rows.column(name) for name in ANSWER.names[:-3]]
-    columns.append(pa.array(np.full(rows.num_rows, attempt, dtype=np.int64)))
+    columns.append(arrow.column(np.full(rows.num_rows, attempt, dtype=np.int64)))
     columns.append(custom_ids(token, rows.column("row")))
     columns.append(pc.not_equal(text, pa.scalar("", pa.string())))
     return pa.Table.from_arrays(columns, schema=ANSWER)
@@ -74,11 +74,11 @@ def last_answers(places: pa.Table, answers: pa.Table) -> pa.Table:
     highest = np.zeros(places.num_rows, dtype=np.int64)
     np.maximum.at(highest, place, attempts[index])
     index, place = index[last], place[last]
-    chosen = answers.take(pa.array(index)).drop_columns(["request_key", "attempt"])
-    joined = places.take(pa.array(place))
+    chosen = answers.take(arrow.column(index)).drop_columns(["request_key", "attempt"])
+    joined = places.take(arrow.column(place))
     for name in chosen.column_names:
         joined = joined.append_column(chosen.schema.field(name), chosen.column(name))
-    return joined.append_column("attempt", pa.array(highest[place]))
+    return joined.append_column("attempt", arrow.column(highest[place]))
 
 
 def next_batches(policy: Policy, chain: pa.Table) -> Iterator[tuple[Batch, pa.Table]]:
@@ -95,7 +95,7 @@ def next_batches(policy: Policy, chain: pa.Table) -> Iterator[tuple[Batch, pa.Ta
             (_numbers(chain, "record_row")[mine], _numbers(chain, "partition")[mine])
         )
         mine = mine[order]
-        yield batch, _manifest(chain.take(pa.array(mine)), batch, steps, which[mine])
+        yield batch, _manifest(chain.take(arrow.column(mine)), batch, steps, which[mine])
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
@@ -110,17 +110,17 @@ def _manifest(
     turns = [step.turns for step in known]
     latest = np.array([one == "latest" for one in turns])[which]
     same = np.array([one == "same" for one in turns])[which]
-    shown = pc.and_(pa.array(latest), chain.column("has_text"))
+    shown = pc.and_(arrow.column(latest), chain.column("has_text"))
     faulty = pc.if_else(shown, chain.column("custom_id"), pa.scalar(None, pa.string()))
     columns = [
         *(chain.column(name) for name in PLACE.names),
         pa.array([batch.claude_model] * len(which), pa.string()),
         _given([step.max_tokens for step in known], which, pa.int32()),
-        pc.if_else(pa.array(same), chain.column("faulty"), faulty),
+        pc.if_else(arrow.column(same), chain.column("faulty"), faulty),
         _given([step.failed or None for step in known], which, pa.int16()),
     ]
     return pa.Table.from_arrays(columns, schema=MANIFEST)
 
 
 def _given(values: list[int | None], which: npt.NDArray[np.intp], type_: pa.DataType) -> Any:
-    return pa.array(values, type_).take(pa.array(which))
+    return pa.array(values, type_).take(arrow.column(which))

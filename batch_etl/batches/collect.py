@@ -10,7 +10,6 @@ before the whole stream was read.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -87,14 +86,15 @@ def collect(
     collected = Collected()
     with (
         replacing(raw_path(folder, token), "raw results") as raw_file,
-        ParquetSink(answers_path(folder, token), ANSWERS, "answers", lean=True) as sink,
+        ParquetSink(
+            answers_path(folder, token), ANSWERS, "answers", lean=True, noise=["message_id"]
+        ) as sink,
         pa.CompressedOutputStream(pa.OSFile(str(raw_file), "wb"), "zstd") as raw,
         memory.uncollected(),
     ):
         roll = _RollCall(token, len(source.keys), collected, schema)
         for rows, told in chain(roll.answered(_blocks(_kept(chunks, raw))), roll.missing()):
             sink.write(answer_rows(rows, told, source, price, collected.totals))
-            gc.collect(0)  # of what was made since the last one, little is left to look at
     memory.release()
     return collected
 

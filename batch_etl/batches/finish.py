@@ -74,6 +74,9 @@ _SHOWN = [
 """What results show of an answer as it is, and the row in which it stands; the record's id only
 where the answer was bought for that record."""
 
+_NOISE = ["request_key", "message_id"]
+"""Texts of random digits and letters."""
+
 _GROUP_RECORDS = 100_000
 
 
@@ -159,7 +162,7 @@ class _Group:
         with ExitStack() as stack:
             self._sinks = [
                 stack.enter_context(
-                    ParquetSink(target.path, RESULTS, "results", lean=True, noise=["request_key"])
+                    ParquetSink(target.path, RESULTS, "results", lean=True, noise=_NOISE)
                 )
                 for target in self._targets
             ]
@@ -187,7 +190,7 @@ class _Group:
         theirs = rows.column("partition")
         if len(self._targets) > 1:
             keys = pa.array([target.key for target in self._targets], pa.string())
-            mine: Any = keys.take(pa.array(self._ordinals(position)))
+            mine: Any = keys.take(arrow.column(self._ordinals(position)))
         else:
             mine = pa.scalar(self._targets[0].key, pa.string())
         no = pa.scalar(False, pa.bool_())  # noqa: FBT003
@@ -205,7 +208,7 @@ class _Group:
             columns["record_id"] = self._ids(position)
         columns["custom_id"] = custom_ids(file.token, rows.column("row"))
         columns["batch_id"] = _constant(file.batch_id, len(rows))
-        columns["attempt"] = pa.array(np.full(len(rows), file.attempt, dtype=np.int16))
+        columns["attempt"] = arrow.column(np.full(len(rows), file.attempt, dtype=np.int16))
         ended = pa.scalar(file.ended_at, RESULTS.field("answered_at").type)
         columns["answered_at"] = pa.repeat(ended, len(rows))
         return columns
@@ -215,7 +218,7 @@ class _Group:
         position = np.flatnonzero(mask)
         if not len(position):
             return
-        problems = self._problems.take(pa.array(position))
+        problems = self._problems.take(arrow.column(position))
         sent = pc.is_null(problems)
         columns: dict[str, pa.Array[Any]] = {
             "record_id": self._ids(position),
@@ -230,7 +233,7 @@ class _Group:
         Rows of one partition stand together.
         """
         ordinals = self._ordinals(position)
-        columns["record_row"] = pa.array(position - self._starts[ordinals])
+        columns["record_row"] = arrow.column(position - self._starts[ordinals])
         columns["state"] = _states(columns["outcome"])
         columns["request_key"] = _hex(self._keys[position], self._sendable[position])
         standing = self._standing
@@ -262,7 +265,7 @@ class _Group:
         return np.searchsorted(self._starts, position, side="right") - 1
 
     def _ids(self, position: Positions) -> pa.Array[Any]:
-        return self._record_ids.take(pa.array(position))
+        return self._record_ids.take(arrow.column(position))
 
 
 def _text(value: str | None) -> pa.Scalar[Any]:
@@ -273,14 +276,14 @@ def _constant(value: str | None, rows: int) -> pa.Array[Any]:
     if value is None:
         return pa.nulls(rows, _WORD)
     words = pa.array([value], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), words)
+    return pa.DictionaryArray.from_arrays(arrow.column(np.zeros(rows, dtype=np.int32)), words)
 
 
 def _states(outcomes: pa.Array[Any]) -> pa.Array[Any]:
     review = [word != "Succeeded" for word in outcomes.dictionary.to_pylist()]
     words = pa.array(["answered", "review"], pa.string())
     states = np.array(review, dtype=np.int32)[arrow.numbers(outcomes.indices)]
-    return pa.DictionaryArray.from_arrays(pa.array(states), words)
+    return pa.DictionaryArray.from_arrays(arrow.column(states), words)
 
 
 def _hex(keys: npt.NDArray[np.bytes_], sendable: Mask) -> pa.Array[Any]:
@@ -292,4 +295,4 @@ def _hex(keys: npt.NDArray[np.bytes_], sendable: Mask) -> pa.Array[Any]:
     )
     if sendable.all():
         return texts
-    return pc.if_else(pa.array(sendable), texts, pa.scalar(None, pa.string()))
+    return pc.if_else(arrow.column(sendable), texts, pa.scalar(None, pa.string()))

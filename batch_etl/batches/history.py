@@ -68,7 +68,7 @@ def next_steps(
             codes = len(distinct)
         code, codes = code * choices + index, codes * choices
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
-    one_each = rows.select(list(SITUATION)).take(pa.array(first))
+    one_each = rows.select(list(SITUATION)).take(arrow.column(first))
     steps = [
         next_step(policy, _tried(attempt, row))
         for attempt, row in zip(attempts[first].tolist(), one_each.to_pylist(), strict=True)
@@ -94,7 +94,7 @@ def for_good(policy: Policy, rows: pa.RecordBatch, attempt: int) -> Mask:
     failed = np.flatnonzero(kinds_in(rows, FAILED))
     if len(failed):
         attempts = np.full(len(failed), attempt, dtype=np.int64)
-        situations = rows.select(list(SITUATION)).take(pa.array(failed))
+        situations = rows.select(list(SITUATION)).take(arrow.column(failed))
         steps, which = next_steps(policy, situations, attempts)
         good[failed] = np.array([step is None for step in steps], dtype=bool)[which]
     return good
@@ -132,7 +132,7 @@ class History:
         at = np.flatnonzero(kinds_in(rows, FAILED))
         if not len(at):
             return
-        failed = rows.take(pa.array(at))
+        failed = rows.take(arrow.column(at))
         attempts = np.full(len(at), attempt, dtype=np.int64)
         steps, which = next_steps(self._policy, failed, attempts)
         goes_on = np.array([step is not None for step in steps], dtype=bool)[which]
@@ -174,4 +174,4 @@ class History:
                 prefixes = halves(from_arrow(rows.column("request_key")))[0]
                 mask = kinds_in(rows, FAILED) & wanted.contains(prefixes)
                 if mask.any():
-                    yield token, attempt, rows.filter(pa.array(mask))
+                    yield token, attempt, rows.filter(arrow.column(mask))

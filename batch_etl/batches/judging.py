@@ -154,7 +154,7 @@ def _rows_at(
                 at = start
                 for batch in file.iter_batches(ROWS_PER_READ, row_groups=[group], columns=columns):
                     low, high = np.searchsorted(rows, [at, at + batch.num_rows])
-                    chosen = batch.take(pa.array(rows[low:high] - at))
+                    chosen = batch.take(arrow.column(rows[low:high] - at))
                     yield from (exact(record) for record in chosen.to_pylist())
                     at += batch.num_rows
             start += size

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl.arrow import numbers
+from batch_etl import arrow
 from batch_etl.batches.answers import Answers, completed, faulty_answers
 from batch_etl.batches.keys import Mask, from_arrow
 from batch_etl.batches.packing import Payload, Room
@@ -69,7 +69,7 @@ class PlannedBatch:
 
     def without(self, rows: Mask) -> pa.Table:
         """The manifest without these rows."""
-        return self.manifest.filter(pa.array(~rows))
+        return self.manifest.filter(arrow.column(~rows))
 
 
 def manifest_path(folder: UPath, token: str) -> UPath:
@@ -158,8 +158,8 @@ def _questions_part(
     """Manifest rows of requests that are as their questions."""
     columns = [
         keys_array(keys),
-        pa.array(np.full(len(keys), partition, dtype=np.int32)),
-        pa.array(rows),
+        arrow.column(np.full(len(keys), partition, dtype=np.int32)),
+        arrow.column(rows),
         record_ids,
         *(pa.nulls(len(keys), MANIFEST.field(name).type) for name in Asked._fields),
     ]
@@ -219,9 +219,9 @@ def rendered_rows(
     faulty = faulty_answers(answers, {one.faulty for one in asked if one.faulty})
     as_json = transform.task.answer_schema is not None
     wanted = keys_of(manifest)
-    partitions = numbers(manifest.column("partition"))
-    rows = numbers(manifest.column("record_row"))
-    for ordinal in np.unique(partitions).tolist():
+    partitions = arrow.numbers(manifest.column("partition"))
+    rows = arrow.numbers(manifest.column("record_row"))
+    for ordinal in np.flatnonzero(np.bincount(partitions)).tolist():
         places = np.flatnonzero(partitions == ordinal)
         places = places[np.argsort(rows[places], kind="stable")]
         partition = transform.partitions[ordinal]
@@ -279,7 +279,7 @@ def _of_batches(
     for records in batches:
         low, high = np.searchsorted(rows, [start, start + records.num_rows])
         if high > low:
-            chosen = records.take(pa.array(rows[low:high] - start))
+            chosen = records.take(arrow.column(rows[low:high] - start))
             at = low
             for rendered in renderer.parts(chosen):
                 mine = places[at : at + len(rendered)].tolist()

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from upath import UPath
 
+from batch_etl import arrow
 from batch_etl.batches.errors import RenderError
 from batch_etl.batches.keys import KeySet, Mask, halves
 from batch_etl.batches.manifest import Filling, PlannedBatch
@@ -151,7 +152,7 @@ def plan(
 
 def _at(values: pa.Array[Any], places: npt.NDArray[np.intp]) -> pa.Array[Any]:
     """The values at these ascending places."""
-    return values if len(places) == len(values) else values.take(pa.array(places))
+    return values if len(places) == len(values) else values.take(arrow.column(places))
 
 
 @dataclass

@@ -109,7 +109,8 @@ class Standing:
 
     def files(self) -> list[int]:
         """The numbers of the files in which anything stands first."""
-        return np.unique(self.file[self.file != NOBODY]).tolist()
+        counts = np.bincount(self.file[self.file != NOBODY])
+        return np.flatnonzero(counts).tolist()
 
     def standing_in(self, number: int) -> Chosen:
         """Finds the rows of file ``number`` that stand first, whatever block they come in."""
@@ -181,7 +182,7 @@ def _tells_of(answers: Answers, token: str, prefixes: KeySet) -> bool:
 def taken(rows: pa.RecordBatch, index: Positions) -> pa.RecordBatch:
     """These rows, in this order; all of them as they are."""
     whole = len(index) == rows.num_rows and (index[1:] > index[:-1]).all()
-    return rows if whole else rows.take(pa.array(index))
+    return rows if whole else rows.take(arrow.column(index))
 
 
 def _ranks(rows: pa.RecordBatch, file: AnswerFile, policy: Policy) -> Positions:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batch_etl import arrow
 from batch_etl.batches.answer_shape import quick_judge
 from batch_etl.batches.outcome import Message, Outcome, Result, Usage, free_text, outcome_of
 from batch_etl.batches.schema import OutputSchema
@@ -50,8 +51,7 @@ class Few:
 
     def array(self) -> pa.DictionaryArray:
         """As a column of Arrow."""
-        absent = self._column < 0
-        numbers = pa.array(self._column, pa.int32(), mask=absent if absent.any() else None)
+        numbers = arrow.column(self._column, self._column >= 0)
         words = [word for word in self._numbers if word is not None]
         return pa.DictionaryArray.from_arrays(numbers, pa.array(words, pa.string()))
 

@@ -29,7 +29,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from upath import UPath
 
-from batch_etl.arrow import flags
+from batch_etl import arrow
 from batch_etl.batches.keys import KeySet, Mask, from_arrow, halves
 from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import Rendered, Renderer
@@ -233,11 +233,11 @@ class Unchanged:
             return None
         keys = from_arrow(plan.column("request_key"))
         same = _same(records, before, self._renderer.columns)
-        same &= flags(plan.column("problem").is_null())
+        same &= arrow.flags(plan.column("problem").is_null())
         same &= self._answered.contains(halves(keys)[0])
         self._compared += rows
         self._found += int(same.sum())
-        others = self._renderer.render(records.filter(pa.array(~same)))
+        others = self._renderer.render(records.filter(arrow.column(~same)))
         return others.among(same, keys, self._renderer.ids(records))
 
 
@@ -250,7 +250,7 @@ def _same(records: pa.RecordBatch, before: pa.RecordBatch, columns: Iterable[str
         if equal.null_count:
             both = pc.and_(now.is_null(), then.is_null())
             equal = pc.if_else(equal.is_null(), both, equal)
-        same &= flags(equal)
+        same &= arrow.flags(equal)
     return same
 
 
