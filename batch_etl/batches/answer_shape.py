@@ -5,7 +5,8 @@ text is just as its value is written anew (``answer_text.written_so``): compact,
 the same, no key twice. It looks thrice, the quickest first:
 
 * at the text alone, with a regular expression of all the texts that have every key in the schema's
-  order, and no value of which more must be known than how it is written (:func:`_written`);
+  order, and no value of which more must be known than how it is written (:func:`_written`): all
+  texts of a call at once, by Arrow's engine (RE2), in half the time that Python's would take;
 * at the value, read by msgspec's types, which check while they parse: structs, which write their
   keys in the schema's order;
 * at the same as dictionaries in their own order, whose numbers keep their digits.
@@ -18,17 +19,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict, cast
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
 from msgspec import UNSET, UnsetType
 
+from batch_etl import arrow
 from batch_etl.batches.answer_text import NOT_JSON, encode, encode_exactly
 from batch_etl.batches.schema_keywords import ANNOTATIONS, Json, types_of
+
+pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
 _LARGEST = 2**63 - 1
 """Readers differ on what a larger integer is; it is left to ``schema``."""
@@ -45,9 +53,9 @@ _OF_KIND: dict[str, frozenset[str]] = {
 """The keywords that are checked, by the type that they say something of."""
 
 _AS_WRITTEN = {
-    "string": r'"[^"\\\x00-\x1f]*+"',
-    "integer": r"-?(?:0|[1-9][0-9]{0,17}+)",
-    "number": r"-?(?:0|[1-9][0-9]{0,14}+)(?:\.[0-9]{1,15}+)?",
+    "string": r'"[^"\\\x00-\x1f]*"',
+    "integer": r"-?(?:0|[1-9][0-9]{0,17})",
+    "number": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?",
     "boolean": r"true|false",
     "null": r"null",
 }
@@ -56,12 +64,16 @@ _AS_WRITTEN = {
 _FEW = 16
 """Words that are looked for one after the other sooner than a text is parsed."""
 
+_LONGEST_PATTERN = 4_000
+"""Letters of an expression, which is compiled for each call: this one in a millisecond."""
+
 
 class _SaysMoreError(Exception):
     """The schema says what a quick judge cannot check."""
 
 
-Judge = Callable[[Iterable[str | None]], list[str | None]]
+Texts = Sequence[str | None]
+Judge = Callable[[Texts], list[str | None]]
 """From texts to the same texts, None in the place of each that is not surely as it should be."""
 
 
@@ -77,28 +89,37 @@ def quick_judge(resolved: Json) -> Judge | None:
         return None  # members, or a key that no field can have
     written = _pattern(resolved)
 
-    def surely_met(texts: Iterable[str | None]) -> list[str | None]:
-        met: list[str | None] = []
-        for text in texts:
-            same = False
-            if text is not None and not (same := written(text) is not None):
+    def surely_met(texts: Texts) -> list[str | None]:
+        met = list(texts)
+        for place in np.flatnonzero(~written(texts)).tolist():
+            text, same = met[place], False
+            if text is not None:
                 try:  # here and not in a function: a call a text would cost as much as the rest
                     value, wanted = decode(text), text.encode()
                     same = encode(value) == wanted or encode_exactly(decode_exactly(text)) == wanted
                 except NOT_JSON:
                     pass
-            met.append(text if same else None)
+            if not same:
+                met[place] = None
         return met
 
     return surely_met
 
 
-def _pattern(resolved: Json) -> Callable[[str], object | None]:
-    """Whether a text is surely as it should be, from how it is written."""
+def _pattern(resolved: Json) -> Callable[[Texts], npt.NDArray[np.bool_]]:
+    """Whether each text is surely as it should be, from how it is written."""
     try:
-        return re.compile(_written(resolved)).fullmatch
+        pattern = rf"\A(?:{_written(resolved)})\z"
     except _SaysMoreError:
-        return lambda _: None
+        pattern = ""
+    if not 0 < len(pattern) <= _LONGEST_PATTERN:
+        return lambda texts: np.zeros(len(texts), dtype=bool)
+
+    def matched(texts: Texts) -> npt.NDArray[np.bool_]:
+        found = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
+        return arrow.flags(found.fill_null(pa.scalar(False, pa.bool_())))  # noqa: FBT003
+
+    return matched
 
 
 def _written(node: Json) -> str:

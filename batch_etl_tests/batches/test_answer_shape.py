@@ -183,6 +183,21 @@ def test_a_long_list_of_words_is_judged_as_a_short_one():
     assert judge(texts) == [texts[0], None]
 
 
+@pytest.mark.parametrize("properties", [10, 100, 1_000])
+def test_a_schema_of_many_properties_is_judged_as_one_of_few(properties: int):
+    names = [f"n{number}" for number in range(properties)]
+    schema = {
+        "type": "object",
+        "required": names,
+        "properties": {name: {"type": "integer"} for name in names},
+    }
+    judge = quick_judge(schema)
+    assert judge is not None
+    good = "{" + ",".join(f'"{name}":7' for name in names) + "}"
+    bad = good.replace("7", "true", 1)
+    assert judge([good, None, bad, good]) == [good, None, None, good]
+
+
 def test_a_name_that_no_field_can_have_has_no_quick_judge():
     assert quick_judge({"type": "object", "properties": {'a"b': {"type": "null"}}}) is None
 
