@@ -194,15 +194,22 @@ class Decided:
 
         The records they speak of are put back into review, to be decided anew by :meth:`show`.
         """
-        rows = self.connection.execute(
-            f"SELECT DISTINCT file FROM {SCHEMA}.decisions WHERE endpoint = ? AND pipeline = ?",
-            self._whose,
-        ).fetchall()
-        known = {name for (name,) in rows}
+        known = self._files()
         new = [path for path in sorted(self.folder.glob("*.parquet")) if path.name not in known]
         for path in new:
             self._take(path)
         return len(new)
+
+    def any(self) -> bool:
+        """Whether anybody ever decided on a record."""
+        return bool(self._files())
+
+    def _files(self) -> set[str]:
+        rows = self.connection.execute(
+            f"SELECT DISTINCT file FROM {SCHEMA}.decisions WHERE endpoint = ? AND pipeline = ?",
+            self._whose,
+        ).fetchall()
+        return {name for (name,) in rows}
 
     def _take(self, path: Path) -> None:
         try:

@@ -96,6 +96,7 @@ class Table:
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(self.schema)}")
         parts = [f"{identifier(column.name)} {column.type.sql}" for column in wanted]
         self._alter(f"CREATE TABLE {self.sql} ({comma(parts)})")
+        self._seen = {c.name.casefold(): Existing(c.name, c.type, None, None, None) for c in wanted}
         self._changed("created", self.name, f"{len(wanted)} columns")
         self._note(wanted)
         return tuple(wanted)
@@ -199,7 +200,8 @@ class Table:
             "unnest(?::VARCHAR[]), unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
             [self.schema, self.name, names, roles, sources],
         )
-        self._seen = None
+        for old, column in pairs:
+            self._now(replace(old, role=column.role, source=column.source))
 
     def comment(self, description: str | None, columns: Sequence[Column]) -> None:
         """Bring the table's and its columns' comments up to date; writes only what differs."""
@@ -209,15 +211,20 @@ class Table:
             [self.schema, self.name],
         ).fetchone()
         if description and shown != (description.replace("\0", ""),):
-            self._alter(f"COMMENT ON TABLE {self.sql} IS {literal(description)}")
+            self._connection.execute(f"COMMENT ON TABLE {self.sql} IS {literal(description)}")
         existing = self.existing()
         for column in columns:
-            old = existing[column.name.casefold()].comment
-            if column.description and old != column.description.replace("\0", ""):
-                self._alter(
-                    f"COMMENT ON COLUMN {self.sql}.{identifier(column.name)} "
-                    f"IS {literal(column.description)}"
+            old = existing[column.name.casefold()]
+            says = (column.description or "").replace("\0", "")
+            if says and says != old.comment:
+                self._connection.execute(
+                    f"COMMENT ON COLUMN {self.sql}.{identifier(column.name)} IS {literal(says)}"
                 )
+                self._now(replace(old, comment=says))
+
+    def _now(self, column: Existing) -> None:
+        """Know a column as it has just been made, without reading all of them again."""
+        self.existing()[column.name.casefold()] = column
 
     def _alter(self, statement: str) -> None:
         self._connection.execute(statement)

@@ -142,7 +142,8 @@ class Load:
         folder = folder_of(self._reviews, self._spec, self._endpoint)
         decided = Decided(self._connection, table, folder)
         new = decided.take_new_files()
-        shown = decided.show() if new or self._columns is not None else 0
+        changed = new or self._columns is not None
+        shown = decided.show() if changed and decided.any() else 0
         counts = decided.by_partition()
         for number, report in enumerate(reports):
             reports[number] = _with_decided(report, counts.get(report.partition, 0))
@@ -200,13 +201,13 @@ class Load:
         results = results_sql(rows.files)
         kept = unchanged.keep(self._connection, self._table, rows, count)
         if kept:
-            fresh = f"(FROM {results} SEMI JOIN fresh USING (record_row))"
-            inserted = self._insert(rows, fresh, count)
+            fresh = f"(FROM {results} SEMI JOIN moved USING (record_row))"
+            made = kept.rows + self._insert(rows, fresh, kept.fresh)
         else:
             self._delete(rows.files)
-            inserted = self._insert(rows, results, count)
+            made = self._insert(rows, results, count)
         self._leave_no_partitions(rows.files)
-        return kept + inserted
+        return made
 
     def _insert(self, rows: Rows, results: str, count: int) -> int:
         names = comma([identifier(column.name) for column in rows.columns])

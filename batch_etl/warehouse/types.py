@@ -19,6 +19,7 @@ which holds anything. Nothing here touches a database: types are values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,9 +81,23 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _UNSIGNED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT"}
 
 
+PLAIN = re.compile(
+    r"VARCHAR|JSON|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|"
+    r"DATE|TIME|TIMESTAMP( WITH TIME ZONE|_S|_MS|_NS)?|UUID|BLOB"
+)
+"""Types without parts, by the names that DuckDB gives them. Values that look the same are equal."""
+
+
 @lru_cache(maxsize=256)
 def parse(sql: str) -> DuckType:
-    """DuckDB's name of a type as a value."""
+    """DuckDB's name of a type as a value.
+
+    DuckDB's own reading of it costs a database in memory; most names need none.
+    """
+    if PLAIN.fullmatch(sql):
+        return Scalar(sql)
+    if sql.endswith("[]"):
+        return ListOf(parse(sql.removesuffix("[]")))
     return _from_duckdb(duckdb.sqltype(sql))
 
 

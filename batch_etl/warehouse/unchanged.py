@@ -11,7 +11,7 @@ Where it does not pay, or the rows that stay are not to the last one those that 
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 
 import duckdb
 
@@ -19,7 +19,7 @@ from batch_etl.warehouse.evolution import Existing, Table
 from batch_etl.warehouse.partition import one, results_sql
 from batch_etl.warehouse.rows import Rows
 from batch_etl.warehouse.sql import comma, identifier, literal
-from batch_etl.warehouse.types import ListOf, Struct
+from batch_etl.warehouse.types import PLAIN, ListOf, Struct
 
 MIN_ROWS = 10_000
 """Smaller partitions are replaced: that takes no longer than to compare them."""
@@ -30,44 +30,47 @@ _MOST_CHANGED = 0.2
 _ONE_IN = 37
 """One result in so many tells whether a comparison is worth its time."""
 
-_PLAIN = re.compile(
-    r"VARCHAR|JSON|BOOLEAN|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(.*\)|DATE|"
-    r"TIME|TIMESTAMP( WITH TIME ZONE|_S|_MS|_NS)?|UUID|BLOB"
-)
-"""Types whose values are equal exactly if they look the same."""
-
 Connection = duckdb.DuckDBPyConnection
 
 
-def keep(connection: Connection, table: Table, rows: Rows, count: int) -> int:
-    """Delete the partition's rows but those that stay; returns how many do.
+@dataclass(frozen=True)
+class Kept:
+    """How many rows of a partition stay, and how many are to be written."""
 
-    The rest of the ``count`` rows is in the temporary table ``fresh``, by ``record_row``. If none
-    stays, some rows may be left to delete, and ``fresh`` means nothing.
+    rows: int
+    fresh: int
+
+
+def keep(connection: Connection, table: Table, rows: Rows, count: int) -> Kept | None:
+    """Delete the partition's rows but those that stay; None: none stays, and none is deleted.
+
+    The rest of the ``count`` rows is in the temporary table ``moved``, by ``record_row``.
     """
     existing = list(table.existing().values())
-    if count < MIN_ROWS or not all(map(_is_comparable, existing)):
-        return 0
+    if count < MIN_ROWS or not all(map(_is_comparable, existing)) or "rowid" in table.existing():
+        return None
     scope = partition_is(rows.files.partition)
     if not _is_promising(connection, table, rows, scope):
-        return 0
+        return None
     _hash_new_rows(connection, rows, existing, count)
     hashed = _hash({identifier(column.name): column for column in existing})
     connection.execute(
-        f"DELETE FROM {table.sql} WHERE {scope} AND (_decided_by IS NOT NULL OR "
-        f"{hashed} NOT IN (SELECT h FROM hashes WHERE h IS NOT NULL))"
+        f"CREATE OR REPLACE TEMP TABLE standing AS SELECT rowid AS row, {hashed} AS h "
+        f"FROM {table.sql} WHERE {scope} AND _decided_by IS NULL"
     )
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE kept AS SELECT {hashed} AS h FROM {table.sql} WHERE {scope}"
+        "CREATE OR REPLACE TEMP TABLE moved AS SELECT row, record_row, coalesce(s.h, n.h) AS h "
+        "FROM standing s FULL JOIN hashes n ON s.h = n.h WHERE row IS NULL OR record_row IS NULL"
     )
+    stay = _stay(connection, "standing", "row")
+    fresh = count - stay[0]
+    if stay != _stay(connection, "hashes", "record_row") or fresh > count * _MOST_CHANGED:
+        return None
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE fresh AS "
-        "SELECT record_row FROM hashes ANTI JOIN kept USING (h)"
+        f"DELETE FROM {table.sql} WHERE {scope} AND "
+        "(_decided_by IS NOT NULL OR rowid IN (SELECT row FROM moved WHERE row IS NOT NULL))"
     )
-    stay = _sum(connection, "kept")
-    unwritten = _sum(connection, "hashes ANTI JOIN fresh USING (record_row)")
-    enough = stay[0] >= count * (1 - _MOST_CHANGED)
-    return stay[0] if stay == unwritten and enough else 0
+    return Kept(stay[0], fresh)
 
 
 def partition_is(partition: str | None) -> str:
@@ -76,7 +79,7 @@ def partition_is(partition: str | None) -> str:
 
 
 def _is_comparable(column: Existing) -> bool:
-    return _is_nested(column) or _PLAIN.fullmatch(column.type.sql) is not None
+    return _is_nested(column) or PLAIN.fullmatch(column.type.sql) is not None
 
 
 def _is_nested(column: Existing) -> bool:
@@ -84,12 +87,14 @@ def _is_nested(column: Existing) -> bool:
 
 
 def _is_promising(connection: Connection, table: Table, rows: Rows, scope: str) -> bool:
-    """Whether most of some results' requests are in the table already."""
-    some = f"FROM {results_sql(rows.files)} WHERE record_row % {_ONE_IN} = 0"
+    """Whether the partition has rows, and most of some results' requests are among them."""
+    if not one(connection, f"SELECT EXISTS (FROM {table.sql} WHERE {scope})")[0]:
+        return False
     asked, known = one(
         connection,
-        f"SELECT (SELECT count(*) {some}), count(*) FROM {table.sql} "
-        f"WHERE {scope} AND _request_key IN (SELECT request_key {some})",
+        f"WITH asked AS MATERIALIZED (SELECT request_key FROM {results_sql(rows.files)} "
+        f"WHERE record_row % {_ONE_IN} = 0) SELECT (SELECT count(*) FROM asked), count(*) "
+        f"FROM {table.sql} WHERE {scope} AND _request_key IN (FROM asked)",
     )
     return known >= asked * (1 - _MOST_CHANGED)
 
@@ -120,7 +125,11 @@ def _hash(values: dict[str, Existing]) -> str:
     return f"hash({comma([*plain, *texts])})"
 
 
-def _sum(connection: Connection, source: str) -> tuple[int, int | None]:
-    """How many hashes, and their sum: equal for the same hashes, each as often, in any order."""
-    count, total = one(connection, f"SELECT count(*), sum(h::HUGEINT) FROM {source}")
-    return count, total
+def _stay(connection: Connection, side: str, name: str) -> tuple[int, int]:
+    """How many hashes of one side are on the other one too, and their sum: equal for the same
+    hashes, each as often, in any order.
+    """
+    totals = "count(*), coalesce(sum(h::HUGEINT), 0)"
+    all_of = one(connection, f"SELECT {totals} FROM {side}")
+    moved = one(connection, f"SELECT {totals} FROM moved WHERE {name} IS NOT NULL")
+    return all_of[0] - moved[0], all_of[1] - moved[1]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from upath import UPath
 
-from batch_etl.warehouse import LoadReport, TableSpec, Warehouse
+from batch_etl.warehouse import LoadReport, TableSpec, Warehouse, bookkeeping
+from batch_etl.warehouse.columns import layout
+from batch_etl.warehouse.evolution import Table
+from batch_etl.warehouse.types import VARCHAR, DuckType, parse
 from batch_etl_tests.warehouse.make import partition
 
 STRING = {"type": "string"}
@@ -152,3 +156,18 @@ def test_answers_of_an_older_schema_lose_nothing_under_a_newer_one(story: Story)
     report = story.load(obj(v=INTEGER), {"v": "high", "old": 1})
     assert report.partitions[0].misfits == 1
     assert story.rows("v, _misfits, _text") == [(None, ["v", "old"], '{"v": "high", "old": 1}')]
+
+
+def test_what_a_table_knows_of_its_columns_is_what_the_file_has(tmp_path: Path) -> None:
+    """It is not read again after each change."""
+    record: list[tuple[str, DuckType]] = [("id", VARCHAR), ("body", parse("STRUCT(a DATE[])"))]
+    first = layout(TableSpec("t", "id", output_schema=obj(v=STRING, w=NUMBER)), record)
+    described = {"type": "object", "description": "x", "properties": {"v": INTEGER, "n": NUMBER}}
+    second = layout(TableSpec("t", "id", output_schema=described), record[:1])
+    with duckdb.connect(tmp_path / "t.duckdb") as connection:
+        bookkeeping.prepare(connection)
+        table = Table(connection, "main", "t")
+        for columns in (first, second):
+            table.comment("Words.", table.fit(columns))
+            assert table.existing() == Table(connection, "main", "t").existing()
+            assert list(table.existing()) == list(Table(connection, "main", "t").existing())

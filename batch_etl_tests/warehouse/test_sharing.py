@@ -32,6 +32,12 @@ c = duckdb.connect(sys.argv[1])
 c.execute("BEGIN; DELETE FROM t; INSERT INTO t(id) VALUES ('half')")
 os.kill(os.getpid(), 9)
 """
+COMMITTED = """
+import duckdb, os, sys
+c = duckdb.connect(sys.argv[1])
+c.execute("UPDATE t SET v = 2")
+os.kill(os.getpid(), 9)
+"""
 READ = """
 import duckdb, os, sys, time
 path, stop, keeps = sys.argv[1], sys.argv[2], sys.argv[3] == "keeps"
@@ -152,6 +158,27 @@ def test_a_killed_writer_leaves_the_last_commit(tmp_path: Path) -> None:
     with python(KILLED, made.working) as writer:
         assert writer.wait(30) == -9
     made.publish()
+    assert values(made) == [1]
+
+
+def test_what_a_killed_writer_committed_is_published(tmp_path: Path) -> None:
+    """It is in the WAL beside the file alone."""
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    with python(COMMITTED, made.working) as writer:
+        assert writer.wait(30) == -9
+    assert made.working.with_name("working.duckdb.wal").exists()
+    made.publish()
+    assert values(made) == [2]
+
+
+def test_a_file_that_is_no_database_is_not_published(tmp_path: Path) -> None:
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    made.publish()
+    made.working.write_bytes(b"not a database" * 1000)
+    with pytest.raises(WarehouseError, match="cannot be opened"):
+        made.publish()
     assert values(made) == [1]
 
 

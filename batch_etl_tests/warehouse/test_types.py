@@ -8,6 +8,9 @@ import duckdb
 import pytest
 
 from batch_etl.warehouse.types import (
+    ListOf,
+    Scalar,
+    Struct,
     description_of,
     merged_answer,
     merged_record,
@@ -86,6 +89,28 @@ def test_a_schema_maps_to_this_type(schema: Any, expected: str) -> None:
 def test_every_type_is_one_that_duckdb_reads_back_as_the_same(schema: Any) -> None:
     kind = type_of(schema, {"$defs": DEFS})
     assert parse(str(duckdb.sqltype(kind.sql))) == kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("VARCHAR", "JSON", "BOOLEAN", "TINYINT", "UBIGINT", "HUGEINT", "INTEGER", "UINTEGER"),
+        *("FLOAT", "DOUBLE", "DECIMAL(18,12)", "DATE", "TIME", "TIMESTAMP", "UUID", "BLOB"),
+        *(
+            "TIMESTAMP WITH TIME ZONE",
+            "TIMESTAMP_S",
+            "TIMESTAMP_MS",
+            "TIMESTAMP_NS",
+            "INTEGER[3]",
+            "ENUM('a', 'b[]')",
+        ),
+    ],
+)
+def test_a_name_that_needs_no_parser_is_read_as_duckdb_reads_it(name: str) -> None:
+    assert parse(name) == Scalar(str(duckdb.sqltype(name)))
+    assert parse(f"{name}[][]") == ListOf(ListOf(parse(name)))
+    nested = parse(f'STRUCT("a[]" {name}[], b {name})[]')
+    assert nested == ListOf(Struct((("a[]", ListOf(parse(name))), ("b", parse(name)))))
 
 
 def test_a_root_reference_gives_the_top_level_properties() -> None:

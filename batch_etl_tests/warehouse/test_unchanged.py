@@ -240,6 +240,10 @@ REPLACED: dict[str, list[State]] = {
     "most answers": [State(), State({n: {"label": "x"} for n in range(20, COUNT)})],
     "the partitions that are no more": [State(key="a"), State(key="b"), State(key=None)],
     "the partitions that are new": [State(key=None), State({1: None}, key="d")],
+    "a column that has the name of what tells rows apart": [
+        State(records=records(rowid=lambda n: n)),
+        State({1: {"label": "x"}}, records=records(rowid=lambda n: n)),
+    ],
     "a type that is not compared": [
         State(records=spans),
         State({1: {"label": "x"}}, records=spans),
