@@ -18,6 +18,7 @@ A pipeline is one table; the endpoint that answered chooses the schema: ``main``
     load         one transaction: check, fit, replace the partition, remember
     earlier      answers that a changed task replaces, kept for comparison
     decisions    what people decided on records in review: files, shown in the table
+    newest       rows that a newer one of the same record supersedes, marked
     history      the ledger's transforms and batches, as the caller hands them over
     made         tables that are made whole each time: an evaluation's
     views        what analysts find beside the tables
@@ -67,10 +68,11 @@ from batch_etl.warehouse.decisions import (
     standings,
     write,
 )
-from batch_etl.warehouse.evolution import Change
+from batch_etl.warehouse.evolution import Change, Table
 from batch_etl.warehouse.export import export, format_of
 from batch_etl.warehouse.history import Row, batches_table, merge, transforms_table
 from batch_etl.warehouse.load import Load, PartitionReport
+from batch_etl.warehouse.newest import Newest
 from batch_etl.warehouse.partition import Files
 from batch_etl.warehouse.texts import export_texts
 
@@ -207,6 +209,8 @@ class Warehouse:
             decided = Decided(tx, table, folder)
             decided.take_new_files()
             decided.show()
+            if Newest(tx, Table(tx, table.schema, table.name)).settle_decisions(table):
+                views.rebuild(tx)
         return path
 
     @contextmanager

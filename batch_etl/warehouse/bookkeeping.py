@@ -78,6 +78,10 @@ _TABLES: dict[str, tuple[str, str]] = {
             "cache_write_tokens BIGINT, cost_usd DECIMAL(38,12), standard_cost_usd DECIMAL(38,12)"
         ),
     ),
+    "newest": (
+        "Tables whose rows are marked where they are not the newest of their record.",
+        "schema_name VARCHAR, table_name VARCHAR, id_column VARCHAR, id_type VARCHAR",
+    ),
     "views": (
         "A digest of each schema's views, so that they are made anew only when they change.",
         "schema_name VARCHAR, digest VARCHAR",

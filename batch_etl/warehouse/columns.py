@@ -16,6 +16,7 @@ from typing import Any, Literal
 from batch_etl.errors import WarehouseError
 from batch_etl.warehouse.sql import identifier, literal
 from batch_etl.warehouse.types import (
+    BOOLEAN,
     NULL,
     TIMESTAMPTZ,
     VARCHAR,
@@ -127,6 +128,15 @@ _LINEAGE: tuple[tuple[str, DuckType, str, str], ...] = (
     ("_decided_at", TIMESTAMPTZ, "NULL", "When it was given in review (UTC)."),
     ("_loaded_at", TIMESTAMPTZ, "$loaded_at", "When the row was written here (UTC)."),
 )
+
+SUPERSEDED = Column(
+    "_superseded",
+    BOOLEAN,
+    "lineage",
+    "$superseded",
+    "True where another partition has a newer answer to the record; else NULL.",
+)
+"""The column of ``newest``: tables have it from the first such row on, and no load asks for it."""
 
 RESULT_COLUMNS = (
     *sorted({source[2:] for *_, source, _ in _LINEAGE if source.startswith("p.")}),

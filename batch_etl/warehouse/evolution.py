@@ -19,7 +19,7 @@ from typing import Literal
 
 import duckdb
 
-from batch_etl.warehouse.columns import Column, Role
+from batch_etl.warehouse.columns import SUPERSEDED, Column, Role
 from batch_etl.warehouse.sql import comma, identifier, literal, qualified
 from batch_etl.warehouse.types import VARCHAR, DuckType, merged_answer, merged_record, parse
 
@@ -47,6 +47,11 @@ class Existing:
     comment: str | None
     role: Role | None
     source: str | None
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is the column of ``newest``."""
+        return (self.role, self.source) == (SUPERSEDED.role, SUPERSEDED.source)
 
 
 class Table:
@@ -141,6 +146,19 @@ class Table:
         query = f"SELECT 1 FROM {self.sql} WHERE {identifier(column.name)} IS NOT NULL LIMIT 1"
         return self._connection.execute(query).fetchone() is None
 
+    def add(self, column: Column) -> Column:
+        """Add a column of the warehouse's own, by its name or one like it that is free; it is NULL
+        in all rows, and no change that a load wanted.
+        """
+        name, number = column.name, 2
+        while name.casefold() in self.existing():
+            name, number = f"{column.name}_{number}", number + 1
+        added = replace(column, name=name)
+        self._alter(f"ALTER TABLE {self.sql} ADD COLUMN {identifier(name)} {column.type.sql}")
+        self._note([added])
+        self.comment(None, [added])
+        return added
+
     def _add(self, column: Column, detail: str) -> Column:
         name, kind = identifier(column.name), column.type.sql
         self._alter(f"ALTER TABLE {self.sql} ADD COLUMN {name} {kind}")
@@ -175,7 +193,7 @@ class Table:
         """Report the columns that nothing fills any more."""
         names = {column.name.casefold() for column in wanted}
         for key, old in self.existing().items():
-            if key not in names and "__old" not in key:
+            if key not in names and "__old" not in key and not old.is_mark:
                 self._changed("retired", old.name, "no longer asked for; NULL in new rows")
 
     def _note(self, columns: Sequence[Column]) -> None:

@@ -5,8 +5,9 @@ was said), the table is made to fit (``evolution``), the partition's old rows ar
 (``earlier`` keeps what another task version had answered) and the new ones inserted, but for those
 whose record has another id than their result; so the partition has as many rows as records, or the
 load is refused. Rows that would be the same stay where they are (``unchanged``). Doubtful answers
-are looked at (``misfits``), the records in review get what people decided (``decisions``), and the
-views are made to fit (``views``). Any failure rolls everything back.
+are looked at (``misfits``), the records in review get what people decided (``decisions``), rows
+that are not their record's newest any more are marked (``newest``), and the views are made to fit
+(``views``). Any failure rolls everything back.
 
 Why DELETE and INSERT and no key: a primary key triples the time and the file; MERGE is about
 twice as fast for one partition among ten, but needs a key to match on and a second statement for
@@ -32,6 +33,7 @@ from batch_etl.warehouse.bookkeeping import LoadedTable
 from batch_etl.warehouse.columns import Column, TableSpec, layout, schema_of
 from batch_etl.warehouse.decisions import Decided, folder_of
 from batch_etl.warehouse.evolution import Change, Table
+from batch_etl.warehouse.newest import Newest
 from batch_etl.warehouse.partition import (
     Counts,
     Files,
@@ -91,6 +93,7 @@ class Load:
         self._loaded_at = loaded_at
         self._reviews = reviews
         self._table = Table(connection, schema_of(endpoint), spec.name)
+        self._newest = Newest(connection, self._table)
         self._columns: tuple[Column, ...] | None = None
         self._says: dict[str, str | None] = {}
 
@@ -102,7 +105,9 @@ class Load:
         if not partitions:
             return Loaded((), (), 0)
         reports = [self._partition(files) for files in partitions]
-        decisions = self._decide(reports, self._current())
+        table = self._current()
+        decisions = self._decide(reports, table)
+        self._newest.settle(table)
         views.rebuild(self._connection)
         return Loaded(tuple(reports), tuple(self._table.changes), decisions)
 
@@ -144,6 +149,8 @@ class Load:
         new = decided.take_new_files()
         changed = new or self._columns is not None
         shown = decided.show() if changed and decided.any() else 0
+        if new or shown:
+            self._newest.decided()
         counts = decided.by_partition()
         for number, report in enumerate(reports):
             reports[number] = _with_decided(report, counts.get(report.partition, 0))
@@ -174,6 +181,7 @@ class Load:
         answers = Answers.of(self._spec, columns)
         earlier.keep(self._connection, self._table, columns[0].name, files, self._loaded_at)
         rows = Rows(files, names, wanted, columns, answers, self._loaded_at)
+        self._newest.replacing(files.partition, columns[0])
         made = self._replace(rows, counts.rows)
         if made != counts.rows:
             refuse_others(self._connection, files, names, wanted[0])

@@ -6,21 +6,17 @@ from dataclasses import replace
 
 from batch_etl.warehouse.bookkeeping import SCHEMA, LoadedTable
 from batch_etl.warehouse.decisions import answer_json
+from batch_etl.warehouse.newest import NEWEST_FIRST, Marks
 from batch_etl.warehouse.sql import identifier, literal
 from batch_etl.warehouse.view import View, ViewColumn, distinct, own
 
 
-def views_of(table: LoadedTable) -> tuple[View, ...]:
-    """The views of one pipeline's table."""
-    return _latest(table), _review(table), _raw(table), _disagreements(table)
+def views_of(table: LoadedTable, marks: Marks | None) -> tuple[View, ...]:
+    """The views of one pipeline's table; ``marks``: how it marks superseded rows, if it does."""
+    return _latest(table, marks), _review(table), _raw(table), _disagreements(table)
 
 
-def _latest(table: LoadedTable) -> View:
-    id_name = identifier(table.id_column.name)
-    newest_first = (
-        "CASE WHEN regexp_matches(_partition, '^[0-9]{4}-[0-9]{2}-[0-9]{2}') THEN _partition END "
-        "DESC NULLS LAST, _answered_at DESC NULLS LAST, _partition DESC"
-    )
+def _latest(table: LoadedTable, marks: Marks | None) -> View:
     return View(
         f"{table.name}_latest",
         f"One row a record of {table.name} that has an answer: the newest one, by partition where "
@@ -30,9 +26,19 @@ def _latest(table: LoadedTable) -> View:
             *own(table.answer_columns),
             *_lineage(table, "_partition _model _task_version _endpoint _answered_at _decided_by"),
         ),
-        f"FROM (SELECT * FROM {table.sql} WHERE _state = 'answered' QUALIFY row_number() OVER "
-        f"(PARTITION BY {id_name} ORDER BY {newest_first}) = 1)",
+        _newest(table, marks),
     )
+
+
+def _newest(table: LoadedTable, marks: Marks | None) -> str:
+    """SQL: the newest answered row of each record."""
+    answered = f"FROM {table.sql} WHERE _state = 'answered'"
+    if marks is None:
+        return (
+            f"FROM (SELECT * {answered} QUALIFY row_number() OVER "
+            f"(PARTITION BY {identifier(table.id_column.name)} ORDER BY {NEWEST_FIRST}) = 1)"
+        )
+    return f"{answered} AND {identifier(marks.column)} IS NULL" if marks.column else answered
 
 
 def _review(table: LoadedTable) -> View:

@@ -2,8 +2,8 @@
 
 After a run in which one record in a hundred changed, a load writes one row in a hundred, and the
 file does not grow by the whole partition. Rows are compared by a hash of all their columns but
-``_loaded_at``, which goes on saying when a row was written. Never kept are rows that a person
-decided on and rows whose answer is doubtful (``misfits``).
+``_loaded_at``, which goes on saying when a row was written, and ``_superseded``. Never kept are
+rows that a person decided on and rows whose answer is doubtful (``misfits``).
 
 Where it does not pay, or the rows that stay are not to the last one those that need not be written
 (a row that is there twice), nothing is kept: the partition is replaced as a whole.
@@ -120,7 +120,9 @@ def _hash_new_rows(
 
 def _hash(values: dict[str, Existing]) -> str:
     """SQL: the hash of a row's values. Alone it does not tell an empty list or STRUCT from NULL."""
-    plain = [sql for sql, column in values.items() if column.name != "_loaded_at"]
+    plain = [
+        sql for sql, column in values.items() if column.name != "_loaded_at" and not column.is_mark
+    ]
     texts = [f"{sql}::VARCHAR" for sql, column in values.items() if _is_nested(column)]
     return f"hash({comma([*plain, *texts])})"
 

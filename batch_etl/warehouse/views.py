@@ -9,8 +9,9 @@
 | batches, transforms   | what was sent, how long it took, how it ended, what it cost          |
 | cost_by_day           | the same by day, pipeline, model and endpoint                        |
 
-What a view shows follows from its table's columns alone, so views are values (``view``, made in
-``table_views`` and ``history_views``), written into the file only when one of them has changed. A
+What a view shows follows from its table's columns alone (and from which of its rows are marked:
+``newest``), so views are values (``view``, made in ``table_views`` and ``history_views``), written
+into the file only when one of them has changed. A
 schema's views see the answers and the money of one endpoint only, as its tables do, and name it in
 a column.
 
@@ -20,6 +21,7 @@ A table goes before a view of the same name: the view is then called ``<name>_vi
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -27,6 +29,7 @@ import duckdb
 
 from batch_etl.warehouse.bookkeeping import SCHEMA, LoadedTable, loaded_tables, tables_in
 from batch_etl.warehouse.history_views import history_views
+from batch_etl.warehouse.newest import marks
 from batch_etl.warehouse.sql import identifier, literal, qualified
 from batch_etl.warehouse.table_views import views_of
 from batch_etl.warehouse.view import View
@@ -39,8 +42,10 @@ def rebuild(connection: Connection) -> None:
     by_schema: dict[tuple[str, str], list[LoadedTable]] = {}
     for table in loaded_tables(connection):
         by_schema.setdefault((table.schema, table.endpoint), []).append(table)
+    kept = marks(connection)
     for (schema, endpoint), tables in by_schema.items():
-        wanted = [*history_views(endpoint), *(v for table in tables for v in views_of(table))]
+        of_tables = [views_of(table, kept.get((schema, table.name))) for table in tables]
+        wanted = [*history_views(endpoint), *itertools.chain.from_iterable(of_tables)]
         named = list(_named(wanted, tables_in(connection, schema)))
         digest = hashlib.sha256(repr((named, tables)).encode()).hexdigest()
         if (digest,) != connection.execute(_DIGEST, [schema]).fetchone():

@@ -4,8 +4,9 @@
 
 The first partition (100,000 rows) is loaded from real files, by the load; the others are its rows
 with other ids, request keys and days, inserted by SQL into the working file. Then, in fresh
-connections: queries on the published file, each twice, and loads of one partition again with all of
-its rows changed, then one in a hundred. Wall seconds, CPU seconds and peak memory of each step.
+connections: queries on the published file, each twice, loads of one partition again with all of its
+rows changed, then one in a hundred, and of a new one whose ids were there already; and the queries
+again. Wall seconds, CPU seconds and peak memory of each step.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ ENDPOINT = "emulator"
 TABLE = f"{ENDPOINT}.posts"
 
 RECORDS = """
-    SELECT printf('%07d', n) AS post_id, ['garden', 'workshop', 'kitchen', 'meta'][n % 4 + 1]
+    SELECT printf('{ids}%07d', n) AS post_id, ['garden', 'workshop', 'kitchen', 'meta'][n % 4 + 1]
         AS channel, ['member', 'newcomer', 'moderator'][n % 3 + 1] AS role, n % 97 AS likes
     FROM range({rows}) t(n)
 """
 RESULTS = """
-    SELECT printf('%07d', n) AS record_id, n AS record_row,
+    SELECT printf('{ids}%07d', n) AS record_id, n AS record_row,
         if(n % 67 = 0, 'review', 'answered') AS state,
         if(n % 67 = 0, 'Invalid', 'Succeeded') AS outcome,
         if(n % 67 = 0, 'the answer is no JSON', NULL) AS reason,
@@ -86,20 +87,26 @@ class LargeTable:
 
     def __init__(self, folder: Path, days: int) -> None:
         self._folder = folder
+        self._days = days
         self._last = (FIRST_DAY + timedelta(days=days - 1)).isoformat()
         self.warehouse = Warehouse(UPath(folder / "w/working.duckdb"), UPath(folder / "w.duckdb"))
 
-    def load(self, asked: int, *, one_in: int = 1, day: str = FIRST_DAY.isoformat()) -> None:
-        """Load a day's rows, of which one in so many were asked again, for this time."""
+    def load(self, asked: int, *, one_in: int = 1, day: int = 0, ids: int = 0) -> None:
+        """Load the rows of a day, of which one in so many were asked again, for this time.
+
+        ``ids``: the day whose ids they have.
+        """
         paths = {"records": self._folder / "r.parquet", "results": self._folder / "p.parquet"}
         for name, query in (("records", RECORDS), ("results", RESULTS)):
-            sql = query.format(rows=ROWS, asked=asked, one_in=one_in)
+            prefix = f"{ids:04d}-" if ids else ""
+            sql = query.format(rows=ROWS, asked=asked, one_in=one_in, ids=prefix)
             duckdb.sql(f"COPY ({sql}) TO '{paths[name]}' (FORMAT parquet, COMPRESSION zstd)")
-        load = PartitionLoad(day, UPath(paths["records"]), UPath(paths["results"]))
+        key = (FIRST_DAY + timedelta(days=day)).isoformat()
+        load = PartitionLoad(key, UPath(paths["records"]), UPath(paths["results"]))
         spec = TableSpec(
             "posts", workload.ID, output_schema=workload.SCHEMA, columns=workload.SHOWN
         )
-        timed(f"load of {day}", lambda: self.warehouse.load(spec, ENDPOINT, [load]))
+        timed(f"load of {key}", lambda: self.warehouse.load(spec, ENDPOINT, [load]))
 
     def fill(self, days: int) -> None:
         """Insert the other days, which have the first one's rows under other ids."""
@@ -125,9 +132,10 @@ class LargeTable:
                     timed(name, lambda c=connection, sql=sql: c.execute(sql).fetchall())
 
     def replace(self) -> None:
-        """Load the last day twice more, and publish."""
-        self.load(1, day=self._last)
-        self.load(2, day=self._last, one_in=100)
+        """Load the last day twice more, then one whose ids are those of the day before it."""
+        self.load(1, day=self._days - 1, ids=self._days - 1)
+        self.load(2, day=self._days - 1, ids=self._days - 1, one_in=100)
+        self.load(3, day=self._days, ids=self._days - 1)
         timed("publish", self.warehouse.publish)
 
 
@@ -158,6 +166,7 @@ def main() -> None:
         print(f"file: {table.warehouse.published.stat().st_size / 1e6:,.0f} MB", flush=True)
         table.ask()
         table.replace()
+        table.ask()
 
 
 if __name__ == "__main__":
