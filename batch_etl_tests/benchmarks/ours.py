@@ -1,10 +1,16 @@
 """The program that is measured: the real engine, from records to the table, with everything on.
 
 Ledger, manifests, reuse, validation, raw results kept. ``die`` ends the process (SIGKILL) when all
-is submitted and nothing collected.
+is submitted and nothing collected. Like the command line, the process is made lean before anything
+else is imported.
 """
 
 from __future__ import annotations
+
+from batch_etl import memory
+
+if __name__ == "__main__":
+    memory.lean_process()
 
 import functools
 import inspect
