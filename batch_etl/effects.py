@@ -30,7 +30,7 @@ EFFECTS: dict[str, str] = {
     "raw results renamed": "The result lines of a batch, as they came, are in place.",
     "answers renamed": "The decoded answers of a batch are in place.",
     "results renamed": "A partition's results are in place.",
-    "warehouse renamed": "The copy that analysts open is in place.",
+    "warehouse renamed": "A copy of the warehouse is in place, and nothing leads to it yet.",
     "file renamed": "Any other file is in place: people's decisions, an export.",
     "result chunk written": "A piece of a batch's result lines is in its temporary file.",
     # the ledger, each a transaction that is committed
@@ -68,6 +68,7 @@ EFFECTS: dict[str, str] = {
     # the warehouse
     "warehouse restored": "The working file is there again, as a copy of the published one.",
     "warehouse committed": "A load is in the working file.",
+    "warehouse published": "What analysts open is the newest copy.",
 }
 """Each effect's name, and what is so once it has happened."""
 

@@ -8,7 +8,8 @@
       reviews/<endpoint>/<pipeline>/<time>-<random>.parquet  what people decided
       ledger.db                                           transforms, batches, events
       queue.db                                            items that were enqueued, and their drains
-      warehouse.duckdb                                    what analysts open
+      warehouse.duckdb                                    what analysts open: a link to the newest
+      warehouse.versions/<time>-<random>/warehouse.duckdb   copy of what was loaded
       warehouse/working.duckdb                            what loads write
       report.html                                         cost, volume, quality, latency over time
       dagster/                                            Dagster's own storage
@@ -80,7 +81,7 @@ class Home:
 
     @property
     def warehouse(self) -> UPath:
-        """The published DuckDB file: replaced by rename, opened by analysts."""
+        """The published DuckDB file, which analysts open: a link to the newest copy."""
         return self.root / "warehouse.duckdb"
 
     @property
@@ -147,7 +148,12 @@ def _settle(temporary: UPath, path: UPath) -> None:
     with open(str(temporary), "rb+") as file:
         os.fsync(file.fileno())
     os.replace(str(temporary), str(path))
-    directory = os.open(str(path.parent), os.O_RDONLY)
+    sync_folder(str(path.parent))
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Have the names in a local folder on disk: what was renamed there stays so."""
+    directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

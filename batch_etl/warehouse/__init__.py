@@ -238,10 +238,7 @@ class Warehouse:
 
     @contextmanager
     def read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to the published file.
-
-        A process that still has an older published file open gets that one again.
-        """
+        """A connection to the newest published copy."""
         with connection.reading(self.published) as open_connection:
             yield open_connection
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from upath import UPath
 
 from batch_etl.errors import WarehouseError
 from batch_etl.warehouse import Settings, TableSpec, Warehouse, WarehouseBusy
+from batch_etl.warehouse.publish import KEPT_S
 from batch_etl_tests.warehouse.make import partition
 
 SPEC = TableSpec(
@@ -56,7 +60,21 @@ while not last:
         print("reading", flush=True)
 print(queries, all(n == 50 and low == high for n, low, high in seen), len(seen))
 """
+OPEN = """
+import duckdb, os, sys
+path, stop = sys.argv[1:]
+seen, opened = set(), 0
+while not os.path.exists(stop):
+    with duckdb.connect(path, read_only=True) as connection:
+        seen.add(connection.execute("SELECT count(*), min(v), max(v) FROM t").fetchone())
+        connection.execute("SELECT max(id), max(_task_version) FROM t_latest").fetchone()
+    opened += 1
+    if opened == 1:
+        print("reading", flush=True)
+print(opened, *sorted(seen))
+"""
 LOADS = 50
+PUBLISHED = 100
 
 
 def warehouse(folder: Path, **settings: Any) -> Warehouse:
@@ -111,6 +129,80 @@ def test_readers_in_other_processes_never_fail_and_never_see_half_a_load(tmp_pat
     assert int(opened[2]) >= 2
     assert min(int(kept[0]), int(opened[0])) >= 12
     assert values(made) == [LOADS]
+
+
+def test_who_is_just_opening_the_file_while_another_takes_its_place_sees_one_of_them(
+    tmp_path: Path,
+) -> None:
+    """DuckDB opens a path several times before it has a connection."""
+    houses = [
+        Warehouse(UPath(tmp_path / name / "working.duckdb"), UPath(tmp_path / "warehouse.duckdb"))
+        for name in ("small", "large")
+    ]
+    for value, (house, rows) in enumerate(zip(houses, (50, 20_000), strict=True)):
+        answers = [{"v": value}] * rows
+        house.load(SPEC, "anthropic", [partition(tmp_path / str(value), "d", answers)])
+        house.publish()
+    stop = tmp_path / "stop"
+    arguments = (OPEN, tmp_path / "warehouse.duckdb", stop)
+    with python(*arguments) as one, python(*arguments) as other:
+        for reader in (one, other):
+            assert reader.stdout
+            assert reader.stdout.readline() == "reading\n"
+        for turn in range(PUBLISHED):
+            houses[turn % 2].publish()
+        stop.touch()
+        said = [reader.communicate(timeout=60)[0] for reader in (one, other)]
+        assert (one.returncode, other.returncode) == (0, 0)
+    assert all(line.endswith("(50, 0, 0) (20000, 1, 1)\n") for line in said), said
+
+
+def test_a_process_that_connects_anew_sees_the_newest_copy(tmp_path: Path) -> None:
+    """Even while it has an older one open; both are the database ``warehouse``.
+
+    DuckDB follows the link before it opens anything, and knows the file by where it lies.
+    """
+    made = warehouse(tmp_path)
+    connections: list[duckdb.DuckDBPyConnection] = []
+    for value in (1, 2):
+        load(made, tmp_path, value)
+        made.publish()
+        connections.append(duckdb.connect(made.published, read_only=True))
+        opened = "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        assert connections[-1].execute(opened).fetchone() == (str(made.published.resolve()),)
+    shown = "SELECT current_database(), max(v) FROM t GROUP BY ALL"
+    assert [c.execute(shown).fetchall() for c in connections] == [
+        [("warehouse", 1)],
+        [("warehouse", 2)],
+    ]
+    for connection in connections:
+        connection.close()
+
+
+def test_copies_that_nobody_can_be_opening_are_removed(tmp_path: Path) -> None:
+    """A published file of an earlier version of this program is a file, and becomes a link."""
+    made = warehouse(tmp_path)
+    load(made, tmp_path, 1)
+    made.publish()
+    newest = made.published.resolve()
+    made.published.unlink()
+    newest.rename(made.published)
+    versions = newest.parent.parent
+    killed = versions / "killed"
+    killed.mkdir()
+    (killed / "warehouse.duckdb.0123456789ab.tmp").write_bytes(b"half a copy")
+    for _ in range(3):
+        made.publish()
+        assert values(made) == [1]
+    assert len(list(versions.iterdir())) == 5  # none is old enough
+    long_ago = time.time() - 2 * KEPT_S
+    for folder in versions.iterdir():
+        os.utime(folder, (long_ago, long_ago))
+    replaced = made.published.resolve().parent
+    made.publish()
+    kept = {replaced, made.published.resolve().parent}
+    assert set(versions.resolve().iterdir()) == kept
+    assert values(made) == [1]
 
 
 def test_a_reader_keeps_the_file_that_it_opened(tmp_path: Path) -> None:
