@@ -29,7 +29,7 @@ dev: $(STAMP) ## emulator and Dagster UI together; Ctrl-C ends both
 	$(BIN)/batch-etl dev
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 faults: $(STAMP) ## the table of faults, filled by running them
 	$(BIN)/python -m batch_etl_tests.acceptance.fault_table

@@ -21,13 +21,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore::pydantic.PydanticDeprecatedSince20")
 
 
-def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are processors: half of the time is spent waiting for processes."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None  # who has set it knows better
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have a key and a home; no test may see them."""
