@@ -93,9 +93,12 @@ def _point(published: Path, version: Path) -> None:
 
 
 def _forget_older(published: Path, newest: Path) -> None:
-    """Remove copies that nobody can be about to open, and what killed processes left of theirs."""
+    """Remove copies that nobody can be about to open, and what killed processes left of theirs.
+
+    One that cannot be removed now is tried again by the next publishing.
+    """
     for folder in _versions(published).iterdir():
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             is_old = time.time() - folder.stat().st_mtime > KEPT_S
             if is_old and folder != newest.parent:
                 shutil.rmtree(folder)
