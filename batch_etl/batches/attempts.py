@@ -219,7 +219,7 @@ def _places(plan: pa.RecordBatch, ordinal: int, rows: np.ndarray) -> pa.Table:
     columns = [
         plan.column("request_key"),
         arrow.column(np.full(len(rows), ordinal, dtype=np.int32)),
-        pa.array(rows, pa.int64()),
+        arrow.column(rows),
         plan.column("record_id"),
     ]
     return pa.Table.from_arrays(columns, schema=PLACE)

@@ -200,10 +200,6 @@ class Decided:
             self._take(path)
         return len(new)
 
-    def any(self) -> bool:
-        """Whether anybody ever decided on a record."""
-        return bool(self._files())
-
     def _files(self) -> set[str]:
         rows = self.connection.execute(
             f"SELECT DISTINCT file FROM {SCHEMA}.decisions WHERE endpoint = ? AND pipeline = ?",
@@ -234,6 +230,8 @@ class Decided:
 
     def show(self) -> int:
         """Give the records in review the decisions that hold; returns how many have got one."""
+        if not self._files():  # nobody ever decided: there is nothing to look for
+            return 0
         answers = Answers.of(self.table.spec, self.table.columns)
         columns = self.table.answer_columns
         id_name = identifier(self.table.id_column.name)

@@ -71,6 +71,11 @@ class Table:
             self._seen = self._read_columns()
         return self._seen
 
+    @property
+    def has_rowids(self) -> bool:
+        """Whether ``rowid`` tells its rows apart: a column of that name would hide it."""
+        return "rowid" not in self.existing()
+
     def _read_columns(self) -> dict[str, Existing]:
         rows = self._connection.execute(
             "SELECT d.column_name, d.data_type, d.comment, c.role, c.source "

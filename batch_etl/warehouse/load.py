@@ -147,8 +147,7 @@ class Load:
         folder = folder_of(self._reviews, self._spec, self._endpoint)
         decided = Decided(self._connection, table, folder)
         new = decided.take_new_files()
-        changed = new or self._columns is not None
-        shown = decided.show() if changed and decided.any() else 0
+        shown = decided.show() if new or self._columns is not None else 0
         if new or shown:
             self._newest.decided()
         counts = decided.by_partition()
@@ -210,7 +209,7 @@ class Load:
         kept = unchanged.keep(self._connection, self._table, rows, count)
         if kept:
             fresh = f"(FROM {results} SEMI JOIN moved USING (record_row))"
-            made = kept.rows + self._insert(rows, fresh, kept.fresh)
+            made = kept + self._insert(rows, fresh, count - kept)
         else:
             self._delete(rows.files)
             made = self._insert(rows, results, count)

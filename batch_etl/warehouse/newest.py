@@ -97,7 +97,7 @@ class Newest:
 
     def settle(self, table: LoadedTable) -> None:
         """Mark the rows that are superseded now, and unmark those that are not any more."""
-        if "rowid" in self._table.existing():  # then no row has a name that SQL could tell it by
+        if not self._table.has_rowids:
             self._keep_by(None)
             return
         kept = self._is_kept_by(table.id_column)
@@ -188,7 +188,7 @@ class Newest:
 
     def _rank(self, name: str, scope: str) -> None:
         """Rank the rows of the contested ids, and mark all but the first of each."""
-        mark = self._mark() or self._add_mark()
+        mark = self._mark() or identifier(self._table.add(SUPERSEDED).name)
         contested = f"{name} IN (SELECT id FROM contested"
         rivals = (
             f"({mark} IS NULL OR {scope}) AND {contested})",
@@ -227,9 +227,6 @@ class Newest:
                 f"(SELECT row FROM ranked WHERE row {between} AND "
                 f"superseded IS NOT DISTINCT FROM {value})"
             )
-
-    def _add_mark(self) -> str:
-        return identifier(self._table.add(SUPERSEDED).name)
 
 
 def _any_of(partitions: list[str | None]) -> str:

@@ -11,8 +11,6 @@ Where it does not pay, or the rows that stay are not to the last one those that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import duckdb
 
 from batch_etl.warehouse.evolution import Existing, Table
@@ -33,25 +31,18 @@ _ONE_IN = 37
 Connection = duckdb.DuckDBPyConnection
 
 
-@dataclass(frozen=True)
-class Kept:
-    """How many rows of a partition stay, and how many are to be written."""
-
-    rows: int
-    fresh: int
-
-
-def keep(connection: Connection, table: Table, rows: Rows, count: int) -> Kept | None:
-    """Delete the partition's rows but those that stay; None: none stays, and none is deleted.
+def keep(connection: Connection, table: Table, rows: Rows, count: int) -> int:
+    """Delete the partition's rows but those that stay; returns how many do: if none, none is
+    deleted.
 
     The rest of the ``count`` rows is in the temporary table ``moved``, by ``record_row``.
     """
     existing = list(table.existing().values())
-    if count < MIN_ROWS or not all(map(_is_comparable, existing)) or "rowid" in table.existing():
-        return None
+    if count < MIN_ROWS or not all(map(_is_comparable, existing)) or not table.has_rowids:
+        return 0
     scope = partition_is(rows.files.partition)
     if not _is_promising(connection, table, rows, scope):
-        return None
+        return 0
     _hash_new_rows(connection, rows, existing, count)
     hashed = _hash({identifier(column.name): column for column in existing})
     connection.execute(
@@ -63,14 +54,14 @@ def keep(connection: Connection, table: Table, rows: Rows, count: int) -> Kept |
         "FROM standing s FULL JOIN hashes n ON s.h = n.h WHERE row IS NULL OR record_row IS NULL"
     )
     stay = _stay(connection, "standing", "row")
-    fresh = count - stay[0]
-    if stay != _stay(connection, "hashes", "record_row") or fresh > count * _MOST_CHANGED:
-        return None
+    enough = stay[0] >= count * (1 - _MOST_CHANGED)
+    if stay != _stay(connection, "hashes", "record_row") or not enough:
+        return 0
     connection.execute(
         f"DELETE FROM {table.sql} WHERE {scope} AND "
         "(_decided_by IS NOT NULL OR rowid IN (SELECT row FROM moved WHERE row IS NOT NULL))"
     )
-    return Kept(stay[0], fresh)
+    return stay[0]
 
 
 def partition_is(partition: str | None) -> str:

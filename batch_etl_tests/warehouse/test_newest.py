@@ -26,7 +26,7 @@ from batch_etl.warehouse import (
 )
 from batch_etl_tests.warehouse.make import ANSWERED_AT, partition
 
-SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}}
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
 SPEC = TableSpec("posts", "id", output_schema=SCHEMA)
 
 SORTED = """
@@ -35,6 +35,12 @@ SORTED = """
     DESC NULLS LAST, _answered_at DESC NULLS LAST, _partition DESC, _request_key) = 1
 """
 """The newest rows, found whatever is marked."""
+
+
+def with_property(name: str, kind: str) -> TableSpec:
+    """The same pipeline, whose answers have one property more."""
+    properties = {**SCHEMA["properties"], name: {"type": kind}}
+    return TableSpec("posts", "id", output_schema={**SCHEMA, "properties": properties})
 
 
 class House:
@@ -291,8 +297,7 @@ def test_an_id_whose_type_changes_is_looked_at_anew(house: House) -> None:
 def test_columns_of_the_users_by_the_same_name_go_before(house: House) -> None:
     house.day("2026-11-01", {"a": "old"})
     house.day("2026-11-02", {"a": "new"})
-    properties = {"label": {"type": "string"}, "_superseded": {"type": "string"}}
-    spec = TableSpec("posts", "id", output_schema={"type": "object", "properties": properties})
+    spec = with_property("_superseded", "string")
     house.load(house.files("2026-11-03", {"b": "new"}, 0), spec=spec)
     house.load(house.files("2026-11-04", {"a": "newer"}, 0), spec=spec)
     assert house.rows("SELECT _partition FROM posts WHERE _superseded__old1") == [
@@ -302,8 +307,7 @@ def test_columns_of_the_users_by_the_same_name_go_before(house: House) -> None:
 
 
 def test_a_name_that_the_user_has_taken_is_not_taken_again(house: House) -> None:
-    properties = {"label": {"type": "string"}, "_superseded": {"type": "string"}}
-    spec = TableSpec("posts", "id", output_schema={"type": "object", "properties": properties})
+    spec = with_property("_superseded", "string")
     for day in ("2026-11-01", "2026-11-02"):
         house.load(house.files(day, {"a": day}, 0), spec=spec)
     assert house.rows("SELECT _partition FROM posts WHERE _superseded_2") == [("2026-11-01",)]
@@ -312,8 +316,7 @@ def test_a_name_that_the_user_has_taken_is_not_taken_again(house: House) -> None
 def test_a_table_with_a_column_rowid_is_sorted_by_the_view(house: House) -> None:
     house.day("2026-11-01", {"a": "old"})
     house.day("2026-11-02", {"a": "new"})
-    properties = {"label": {"type": "string"}, "rowid": {"type": "integer"}}
-    spec = TableSpec("posts", "id", output_schema={"type": "object", "properties": properties})
+    spec = with_property("rowid", "integer")
     house.load(house.files("2026-11-03", {"a": "newer"}, 0), spec=spec)
     assert house.view() == "sorted"
 
