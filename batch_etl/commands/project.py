@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DEFS_FOLDER = "BATCH_ETL_DEFS"
 """How ``batch-etl dev --defs`` tells Dagster's processes of the folder."""
 
+_READY = Path(__file__).parents[1] / "defs"
+"""The pipelines that come with this package."""
+
 
 def settings_at(home: Path | None) -> environment.Settings:
     """The settings, after ``--home`` was put into the environment for child processes too."""
@@ -32,6 +35,7 @@ def settings_at(home: Path | None) -> environment.Settings:
 def definitions(folder: Path | None) -> dg.Definitions:
     """The ready pipelines, or those of a folder with YAML files, with resources in any case.
 
+    Without what Dagster's UI tells of the kinds of components, which is a second's work.
     Raises ``ConfigError`` with the reason and the file when the YAML cannot be used.
     """
     import dagster as dg
@@ -41,12 +45,8 @@ def definitions(folder: Path | None) -> dg.Definitions:
     for category in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=category)  # Dagster's talk with its developers
     try:
-        if folder is None:
-            from batch_etl.definitions import defs
-
-            return defs()
         with memory.uncollected():
-            return _complete(_of_folder(folder.absolute()))
+            return _complete(_of_folder((folder or _READY).absolute()))
     except (dg.DagsterError, ComponentTreeException, yaml.YAMLError, ValueError) as error:
         raise ConfigError(_root_cause(error)) from error
 
@@ -79,7 +79,8 @@ def _of_folder(folder: Path) -> dg.Definitions:
     module.__path__ = [str(folder)]
     module.__file__ = str(folder / "__init__.py")
     sys.modules[module.__name__] = module
-    return ComponentTree.from_module(defs_module=module, project_root=folder.parent).build_defs()
+    tree = ComponentTree.from_module(defs_module=module, project_root=folder.parent)
+    return tree.build_defs(folder)  # at a path: to the whole, Dagster adds what its UI tells
 
 
 def _root_cause(error: BaseException) -> str:
