@@ -30,6 +30,7 @@ class Disguise:
 def disguised(emulator_url: str) -> Iterator[Disguise]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -56,6 +56,7 @@ class Relay:
 def relay(emulator_url: str) -> Iterator[Relay]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
