@@ -52,15 +52,23 @@ def definitions(folder: Path | None) -> dg.Definitions:
 
 
 def _complete(loaded: dg.Definitions) -> dg.Definitions:
-    """The same definitions with the resources they lack; resolved once, to find all errors."""
+    """The same definitions with what they lack (resources, an executor); resolved once, to find
+    all errors.
+    """
     import dagster as dg
 
+    from batch_etl.components.executor import chain_or_processes_executor
     from batch_etl.resources import from_settings
 
     resources = {**from_settings(environment.read()), **(loaded.resources or {})}
     whole = dg.Definitions.merge(
         dg.Definitions(assets=loaded.assets, asset_checks=loaded.asset_checks, jobs=loaded.jobs),
-        dg.Definitions(schedules=loaded.schedules, sensors=loaded.sensors, resources=resources),
+        dg.Definitions(
+            schedules=loaded.schedules,
+            sensors=loaded.sensors,
+            resources=resources,
+            executor=loaded.executor or chain_or_processes_executor,
+        ),
     )
     dg.Definitions.validate_loadable(whole)
     return whole

@@ -78,11 +78,10 @@ class Browser:
         self.open(f"/runs/{run_id}")
 
     def terminate(self) -> None:
-        """On the page of a run: the red button, and yes."""
+        """On the page of a run: the red button, and yes. The dialog goes when the run has ended."""
         self.page.get_by_role("button", name="Terminate").click()
         dialog = self.page.get_by_role("dialog").last
         dialog.get_by_role("button", name="Terminate 1 run").click()
-        dialog.get_by_role("button", name="Done").click()
 
     def open_newest_backfill(self) -> None:
         self.open("/runs?view=backfills")
