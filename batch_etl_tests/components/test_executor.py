@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,7 +14,7 @@ from batch_etl.components.executor import chain_or_processes_executor
 
 def _asset(name: str, *deps: str) -> dg.AssetsDefinition:
     @dg.asset(name=name, deps=list(deps))
-    def made() -> dg.MaterializeResult[None]:
+    def made() -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(metadata={"process": os.getpid()})
 
     return made
