@@ -296,6 +296,8 @@ class Runner:
             with self._ledger.holding(other.id) as lease:
                 if lease is None:
                     waits.append(_HELD_WAIT_S)
+                elif self._ledger.transform(other.id).status != other.status:
+                    waits.append(0.0)  # another process was quicker: look again
                 else:
                     cancel = other.fingerprint != row.fingerprint
                     waits += self._end(lease, other, cancel=cancel)
