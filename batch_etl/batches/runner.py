@@ -195,9 +195,7 @@ class Runner:
         with self._ledger.holding(transform_id) as lease:
             if lease is None:
                 return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
-            row = self._ledger.transform(transform_id)
-            is_open = row.status in ("planning", "open")
-            waits = self._end(lease, row, cancel=True) if is_open else []
+            waits = self._end(lease, cancel=True)
         return self._progress(transform_id, max(waits, default=0.0))
 
     def resolve(self, name: str, *, buy_again: bool) -> TransformRow:
@@ -296,14 +294,16 @@ class Runner:
             with self._ledger.holding(other.id) as lease:
                 if lease is None:
                     waits.append(_HELD_WAIT_S)
-                elif self._ledger.transform(other.id).status != other.status:
-                    waits.append(0.0)  # another process was quicker: look again
                 else:
                     cancel = other.fingerprint != row.fingerprint
-                    waits += self._end(lease, other, cancel=cancel)
+                    waits += self._end(lease, cancel=cancel)
         return max(waits) if waits else None
 
-    def _end(self, lease: Lease, other: TransformRow, *, cancel: bool) -> list[float]:
+    def _end(self, lease: Lease, *, cancel: bool) -> list[float]:
+        """Seconds to wait while it has open batches; none when there are none, or it has ended."""
+        other = self._ledger.transform(lease.transform_id)  # as it is since the lease is held
+        if other.status not in ("planning", "open"):
+            return []
         for batch in self._batches(other.id, ["planned"]):
             self._ledger.move_batch(lease, batch.id, "planned", "dropped")
         self._exchange.reconcile(lease, if_absent="dropped")
