@@ -19,10 +19,6 @@ _RUNS = """
 query($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results {
   runId status tags { key value } stepStats { stepKey startTime endTime } } } } }
 """
-_SAID = """
-query($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events {
-  ... on MessageEvent { message } } } } }
-"""
 _BACKFILL = """
 mutation($keys: [String!]!, $assets: [AssetKeyInput!]!) {
   launchPartitionBackfill(backfillParams: {partitionNames: $keys, assetSelection: $assets}) {
@@ -91,11 +87,6 @@ class Ui:
         """The run's last status, once it has it."""
         (run,) = self.runs(runIds=[run_id])
         return run["status"] if run["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
-
-    def said(self, run_id: str) -> str:
-        """All messages of a run: its page shows those that there is room for."""
-        events = self.ask(_SAID, id=run_id)["logsForRun"]["events"]
-        return "\n".join(event.get("message", "") for event in events)
 
     def backfill(self, pipeline: str, keys: Sequence[str]) -> str:
         """Launch a backfill of all the pipeline's assets; returns its id."""

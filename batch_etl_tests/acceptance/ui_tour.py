@@ -94,7 +94,7 @@ def a_run_by_click_and_its_end_by_click(site: DevSite, tab: Browser) -> None:
     tab.take("waiting")
     tab.terminate()
     assert ended(site, run_id) == "CANCELED"
-    assert "goes on at the API" in site.ui.said(run_id)
+    tab.see(re.compile("goes on at the API"))
     assert site.emulator.status()["batches"]["in_progress"] == 1
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from batch_etl.commands import project
 from batch_etl.definitions import defs
-
-READY = Path(project.__file__).parents[1] / "defs"
 
 
 def contents(definitions: dg.Definitions) -> dict[str, Any]:
@@ -30,4 +27,3 @@ def test_commands_load_what_dagster_loads():
     expected = contents(defs())
     assert len(expected["assets"]) > 30
     assert contents(project.definitions(None)) == expected
-    assert contents(project.definitions(READY)) == expected
