@@ -23,9 +23,10 @@ nobody reads. Paths are ``UPath``: a local folder today, an object store where t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -46,6 +47,10 @@ ROWS_PER_READ = 2_000
 
 ROWS_PER_GROUP = 20_000
 """Rows in one Parquet row group: what a writer holds in memory."""
+
+
+RECORDS_FACT = "batch_etl.records"
+"""In the metadata of a plan and of results: the digest of the records file that they are of."""
 
 
 @dataclass(frozen=True)
@@ -204,16 +209,19 @@ class ParquetSink:
         *,
         lean: bool = False,
         noise: Sequence[str] = (),
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """``lean``: nearly every value of a column is another one, unless the column's type is a
         dictionary. To look for values that stand twice, and for the least and the greatest of each
         group, costs as much as all the rest then. ``noise``: text columns of random letters.
+        ``facts`` go into the file's metadata (:func:`facts_of`).
         """
         self.path = path
         self._what = what
         self._options = lean_options(schema, noise) if lean else _ZSTD
         self.schema = schema
         self.rows = 0
+        self._facts = dict(facts or {})
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
         self._held_bytes = 0
@@ -263,6 +271,7 @@ class ParquetSink:
         try:
             if kind is None:
                 self.flush()
+                self._writer.add_key_value_metadata(self._facts)
             self._writer.close()
         except BaseException as broken:
             self._replacing.__exit__(type(broken), broken, broken.__traceback__)
@@ -291,6 +300,19 @@ def row_count(path: UPath) -> int:
     """Rows of a Parquet file, read from its footer."""
     with pq.ParquetFile(str(path), pre_buffer=False) as file:
         return file.metadata.num_rows
+
+
+def facts_of(path: UPath) -> dict[str, str]:
+    """What a Parquet file's metadata says beside its schema."""
+    with pq.ParquetFile(str(path), pre_buffer=False) as file:
+        found = file.metadata.metadata or {}
+    return {key.decode("utf-8", "replace"): found[key].decode("utf-8", "replace") for key in found}
+
+
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RowsOf:

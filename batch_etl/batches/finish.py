@@ -4,7 +4,7 @@ Partitions are taken in groups of about a hundred thousand records. Of all that 
 tell of a question, its records show what stands first (``standing.py``); where nothing is told they
 are Missing, and a record without a request says why there is none. Each row is fanned out to all
 records with its request_key, so each record is in its partition's file exactly once; the order of
-rows is not the records' (``record_row`` is).
+rows is not the records' (``record_row`` is). A results file says which records file it is of.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from batch_etl.batches.plan import plan_path
 from batch_etl.batches.request import KEY_BYTES, custom_ids
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.standing import NOBODY, AnswerFile, Standing, taken
-from batch_etl.files import ParquetSink, read_table, row_count
+from batch_etl.files import RECORDS_FACT, ParquetSink, facts_of, read_table, row_count
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -154,6 +154,7 @@ class _Group:
         self._sendable = arrow.flags(self._problems.is_null())
         self._standing = Standing(KeyMap(self._keys), self._sendable, self._bought_for)
         self._results = [PartitionResult(target.key, target.path) for target in targets]
+        self._facts = [_of_records(plan_path(plans, target.ordinal)) for target in targets]
 
     def write(
         self, answers: Answers, files: Sequence[AnswerFile], policy: Policy
@@ -162,9 +163,11 @@ class _Group:
         with ExitStack() as stack:
             self._sinks = [
                 stack.enter_context(
-                    ParquetSink(target.path, RESULTS, "results", lean=True, noise=_NOISE)
+                    ParquetSink(
+                        target.path, RESULTS, "results", lean=True, noise=_NOISE, facts=facts
+                    )
                 )
-                for target in self._targets
+                for target, facts in zip(self._targets, self._facts, strict=True)
             ]
             for number in self._standing.files():
                 chosen = self._standing.standing_in(number)
@@ -266,6 +269,11 @@ class _Group:
 
     def _ids(self, position: Positions) -> pa.Array[Any]:
         return self._record_ids.take(arrow.column(position))
+
+
+def _of_records(plan: UPath) -> dict[str, str]:
+    """Which records a plan is of; an earlier version of this program did not note it."""
+    return {key: fact for key, fact in facts_of(plan).items() if key == RECORDS_FACT}
 
 
 def _text(value: str | None) -> pa.Scalar[Any]:

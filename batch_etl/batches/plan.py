@@ -37,7 +37,7 @@ from batch_etl.batches.packing import fits_alone
 from batch_etl.batches.request import KEY_BYTES, Rendered, Renderer, keys_array
 from batch_etl.batches.task import Packing
 from batch_etl.batches.transform import Partition, Transform
-from batch_etl.files import ParquetSink, read_batches
+from batch_etl.files import RECORDS_FACT, ParquetSink, content_digest, read_batches
 
 PLAN = pa.schema(
     [
@@ -121,7 +121,9 @@ def plan(
     prompts = _Prompts()
     for ordinal, partition in enumerate(transform.partitions):
         renderer = transform.renderer(partition)
-        with ParquetSink(plan_path(folder, ordinal), PLAN, "plan", lean=True) as sink:
+        facts = {RECORDS_FACT: content_digest(str(partition.records))}
+        path = plan_path(folder, ordinal)
+        with ParquetSink(path, PLAN, "plan", lean=True, facts=facts) as sink:
             first_row = 0
             before = others.before(transform, partition, renderer)
             for rendered in prompts.of(renderer, partition, before):

@@ -47,7 +47,7 @@ from batch_etl.batches.planning import Planning
 from batch_etl.batches.retry import Policy
 from batch_etl.batches.transform import Partition, Transform
 from batch_etl.errors import ConfigError
-from batch_etl.files import read_batches, read_table
+from batch_etl.files import RECORDS_FACT, content_digest, facts_of, read_batches, read_table
 
 pc: Any = pyarrow.compute  # its functions are made at import; a type checker sees none
 
@@ -184,6 +184,32 @@ class Runner:
                 return self._progress(transform_id, _HELD_WAIT_S, held_by_other=True)
             wait_s = self._advance(lease, transform)
         return self._progress(transform_id, wait_s)
+
+    def is_finished(self, transform: Transform) -> bool:
+        """Whether the results on disk are of the records on disk, in all partitions.
+
+        They are not where another run has extracted a partition anew since this one was planned.
+        """
+        return all(
+            target.path.exists()
+            and facts_of(target.path).get(RECORDS_FACT)
+            in (None, content_digest(str(partition.records)))
+            for target, partition in zip(
+                self._targets(transform), transform.partitions, strict=True
+            )
+        )
+
+    def taken_over_by(self, transform_id: str) -> TransformRow | None:
+        """The newest later transform of any of the partitions, if it is of the same task and was
+        not cancelled: what a superseded one goes on as.
+        """
+        row = self._ledger.transform(transform_id)
+        for other in self._ledger.transforms(pipeline=row.pipeline, endpoint=self._endpoint):
+            later = (other.created_at, other.id) > (row.created_at, row.id)
+            if later and set(other.scope) & set(row.scope):
+                same = other.fingerprint == row.fingerprint and other.status != "superseded"
+                return other if same else None
+        return None
 
     def cancel(self, transform_id: str) -> Progress:
         """Bring an open transform to its end without its records' answers.
@@ -413,8 +439,7 @@ def _records_digest(transform: Transform) -> str:
     """Which records: each partition's key and the digest of its file."""
     digest = hashlib.sha256()
     for partition in transform.partitions:
-        with open(str(partition.records), "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = content_digest(str(partition.records))
         digest.update(f"{partition.key!r} {content}\n".encode())
         for file_stamp in _file_stamps(transform, partition):
             digest.update(f"{file_stamp}\n".encode())

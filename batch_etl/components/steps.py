@@ -148,17 +148,11 @@ def transform_records(
         if isinstance(pipeline.source, TableSource):
             for partition in transform.partitions:
                 pipeline.source.check_records(partition.records, runner.endpoint_name)
-        transform_id = runner.open(transform)
-        say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
-        context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
-        defer = may_defer(context, pipeline.waiting)
-        with terminating(context, runner, transform_id, pipeline.on_terminate):
-            for progress in until_done(runner, transform_id, transform):
-                say(context, sentence(progress) + _expected(progress, runner, pipeline.name))
-                if defer and progress.parked:
-                    say(context, "this run ends here; a sensor asks for the results later")
-                    yield from untold(context)
-                    return
+        transform_id = _advanced(context, pipeline, runner, transform)
+        if transform_id is None:
+            say(context, "this run ends here; a sensor asks for the results later")
+            yield from untold(context)
+            return
         summary = runner.summary(transform_id, transform)
         name = runner.endpoint_name
         standings = _standings(ledger, home, pipeline, name, transform_id)
@@ -176,6 +170,41 @@ def transform_records(
     yield from told(context, pipeline.checks, verdicts)
 
 
+def _advanced(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, runner: Runner, transform: Transform
+) -> str | None:
+    """Advance until the results on disk are of the records on disk; None where the run may end
+    before that.
+
+    Another run may extract the same partitions anew meanwhile, or take them over: then this one
+    goes on with the records that are there now. What was answered till then is not asked again.
+    """
+    defer = may_defer(context, pipeline.waiting)
+    while True:
+        transform_id = runner.open(transform)
+        say(context, f"transform {transform_id} of {len(transform.scope)} partition(s)")
+        context.instance.add_run_tags(context.run.run_id, {TRANSFORM_TAG: transform_id})
+        try:
+            with terminating(context, runner, transform_id, pipeline.on_terminate):
+                for progress in until_done(runner, transform_id, transform):
+                    say(context, sentence(progress) + _expected(progress, runner, pipeline.name))
+                    if defer and progress.parked:
+                        return None
+        except TakenOver as error:
+            say(context, f"{error}; this run goes on with it")
+            continue
+        if runner.is_finished(transform):
+            return transform_id
+        say(
+            context,
+            "the records were extracted again meanwhile; this run goes on with the new ones",
+        )
+
+
+class TakenOver(BatchEtlError):
+    """A later transform of the same task has superseded this one."""
+
+
 def _standings(
     ledger: LedgerResource, home: Home, pipeline: Pipeline, endpoint: str, transform_id: str
 ) -> list[Standing]:
@@ -188,7 +217,11 @@ def _standings(
 
 
 def until_done(runner: Runner, transform_id: str, transform: Transform) -> Iterator[Progress]:
-    """Advance and wait, telling of each change; patient with a server in trouble."""
+    """Advance and wait, telling of each change; patient with a server in trouble.
+
+    Raises ``TakenOver`` when another run of the same task has taken over some of its partitions,
+    ``BatchEtlError`` when it was cancelled or a run with another task has.
+    """
     told: Any = None
     trouble_since: float | None = None
     while True:
@@ -204,6 +237,11 @@ def until_done(runner: Runner, transform_id: str, transform: Transform) -> Itera
             time.sleep(_TROUBLE_WAIT_S)
             continue
         if progress.status == "superseded":
+            if newer := runner.taken_over_by(transform_id):
+                raise TakenOver(
+                    f"another run of the same task has taken over some of these partitions: what "
+                    f"transform {transform_id} bought is transform {newer.id}'s as well"
+                )
             raise BatchEtlError(
                 f"transform {transform_id} was cancelled, or a newer run of the same partitions "
                 "with another task has taken over; what was answered by then is kept"
@@ -276,9 +314,10 @@ def load_table(
 
 def _load(home: Home, pipeline: Pipeline, endpoint: str, key: str | None) -> PartitionLoad:
     results = home.results(endpoint, pipeline.name, key)
+    where = "the only partition" if key is None else f"partition {key!r}"
     if not results.exists():
         raise SourceError(
-            f"pipeline {pipeline.name!r}, partition {key!r}: there are no results of endpoint "
+            f"pipeline {pipeline.name!r}, {where}: there are no results of endpoint "
             f"{endpoint!r}; materialize {pipeline.name}/results with this endpoint first"
         )
     return PartitionLoad(key, home.records(pipeline.name, key), results)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from batch_etl.errors import WarehouseError
+from batch_etl.files import RECORDS_FACT, content_digest, facts_of
 from batch_etl.warehouse.columns import RESULT_COLUMNS, Column
 from batch_etl.warehouse.sql import comma, literal
 from batch_etl.warehouse.types import BIGINT, VARCHAR, DuckType, Scalar, parse
@@ -31,6 +34,11 @@ class Files:
     partition: str | None
     records: Path
     results: Path
+
+    @cached_property
+    def records_digest(self) -> str:
+        """What the records file holds, as it was when this was first asked."""
+        return content_digest(self.records)
 
     def __str__(self) -> str:
         return f"partition {self.partition}" if self.partition is not None else "the only partition"
@@ -59,7 +67,7 @@ def record_columns(
 
 
 def checked(connection: duckdb.DuckDBPyConnection, files: Files, endpoint: str) -> Counts:
-    """Refuse results that are not exactly one for each record, by this endpoint.
+    """Refuse results that are not exactly one for each of these very records, by this endpoint.
 
     Which records have one is a bit for each: a set of a million numbers would take memory and time.
     """
@@ -90,6 +98,13 @@ def checked(connection: duckdb.DuckDBPyConnection, files: Files, endpoint: str) 
             f"{files}: {records} records in {files.records}, but {rows} results for {answered_for} "
             f"of them in {files.results}; each record needs exactly one. Materialize the "
             "results again."
+        )
+    of_records = facts_of(UPath(files.results)).get(RECORDS_FACT)
+    if of_records not in (None, files.records_digest):
+        raise WarehouseError(
+            f"{files}: {files.records} was extracted again, with other content, after its records "
+            "were answered. Materialize the results again (nothing that was bought is bought "
+            "twice)."
         )
     if answered + review != rows:
         raise WarehouseError(
@@ -160,7 +175,6 @@ def digest_of(files: Files, columns: Sequence[Column]) -> str:
     """What the partition's rows depend on: both files' bytes and the columns' names and types."""
     shape = [(c.name, c.type.sql, c.role, c.source) for c in columns]
     digest = hashlib.sha256(repr((_LAYOUT_VERSION, shape)).encode("utf-8", "surrogatepass"))
-    for path in (files.records, files.results):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for content in (files.records_digest, content_digest(files.results)):
+        digest.update(bytes.fromhex(content))
     return digest.hexdigest()
