@@ -12,10 +12,10 @@ defs = dg.Definitions.merge(
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pydantic
@@ -38,12 +38,14 @@ def build_batch_pipeline(
 ) -> dg.Definitions:
     """The pipeline's assets, schedule and sensors; its resources are the project's.
 
-    Fields are those of the YAML, as plain values or as the models that they become. ``source`` may
-    name its asset by key, spec or definition. Relative paths are taken from ``folder``.
-    ``component`` is a subclass of BatchPipeline, where you have one. Raises ``ConfigError`` that
-    names each key that cannot be used.
+    Fields are those of the YAML, as plain values or as the models that they become. ``source`` and
+    ``depends_on`` may name assets by key, spec or definition. Relative paths are taken from
+    ``folder``. ``component`` is a subclass of BatchPipeline, where you have one. Raises
+    ``ConfigError`` that names each key that cannot be used.
     """
     values = {"name": name, "source": _with_asset_key(source), "task": task, **fields}
+    if isinstance(after := fields.get("depends_on"), list | tuple):
+        values["depends_on"] = [_key(asset) for asset in cast("Sequence[Any]", after)]
     try:
         made = component.model_validate(values)
     except pydantic.ValidationError as error:

@@ -303,6 +303,31 @@ def test_another_source_can_come_after_assets_that_make_what_it_reads(
     ]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [lambda asset: asset, lambda asset: asset.key, lambda asset: dg.AssetSpec(asset.key)],
+    ids=["definition", "key", "spec"],
+)
+def test_what_it_depends_on_is_named_as_the_asset_of_a_source(
+    named: Callable[[dg.AssetsDefinition], Any], tmp_path: Path
+) -> None:
+    orders = of_value(None)
+    made = build_batch_pipeline(
+        name="mine",
+        source={"path": "notes.csv", "id": "note_id"},
+        depends_on=[named(orders), "shop/customers"],
+        task=TASK,
+        folder=tmp_path,
+    )
+    parents = graph_of(made).get(dg.AssetKey(["mine", "records"])).parent_keys
+    assert parents == {orders.key, dg.AssetKey(["shop", "customers"])}
+
+
+def test_what_is_no_asset_cannot_be_depended_on() -> None:
+    with pytest.raises(ConfigError, match="depends_on"):
+        build_batch_pipeline(name="mine", source={"path": "x.csv"}, depends_on=[7], task=TASK)
+
+
 def test_a_partition_column_without_partitions_is_refused() -> None:
     with pytest.raises(ConfigError, match="add a `partitions` block"):
         behind(of_value(ROWS), partition_column="day")
