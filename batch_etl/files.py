@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,6 +41,9 @@ from batch_etl.effects import effect
 
 UNPARTITIONED = "all"
 """The file stem of a pipeline without partitions."""
+
+_STEM_BYTES = 255 - len(".parquet.123456789abc.tmp")
+"""The longest file stem: a file's name has at most 255 bytes, that of :func:`replacing` too."""
 
 ROWS_PER_READ = 2_000
 """Rows in one batch of a streamed read: measured to be the cheapest size for time and memory."""
@@ -109,18 +112,19 @@ class Home:
 
 
 def partition_stem(partition: str | None) -> str:
-    """A partition key as a file stem: unsafe characters percent-encoded, so any key is one file."""
+    """A partition key as a file stem: unsafe characters percent-encoded, so any key is one file.
+
+    What is too long for a file's name is cut, and ends with a digest of the whole; the ``%-``
+    between them is in no key that is encoded.
+    """
     if partition is None:
         return UNPARTITIONED
     stem = quote(partition, safe=" ,=+@()")
     if stem.startswith(".") or stem == UNPARTITIONED:
-        return f"%{ord(stem[0]):02X}{stem[1:]}"
-    return stem
-
-
-def partition_of(stem: str) -> str | None:
-    """The inverse of :func:`partition_stem`."""
-    return None if stem == UNPARTITIONED else unquote(stem)
+        stem = f"%{ord(stem[0]):02X}{stem[1:]}"
+    if len(stem) <= _STEM_BYTES:
+        return stem
+    return f"{stem[:160]}%-{hashlib.sha256(stem.encode()).hexdigest()[:32]}"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -17,7 +18,6 @@ from batch_etl.files import (
     ROWS_PER_GROUP,
     Home,
     ParquetSink,
-    partition_of,
     partition_stem,
     read_batches,
     replacing,
@@ -35,10 +35,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=19))
 def test_any_partition_key_is_one_plain_file_name(key: str) -> None:
     stem = partition_stem(key)
-    assert partition_of(stem) == key
+    assert unquote(stem) == key
     assert not set(stem) & set("/\\\0:*?")
     assert not stem.startswith(".")
     assert stem != "all"
@@ -46,7 +46,30 @@ def test_any_partition_key_is_one_plain_file_name(key: str) -> None:
 
 def test_no_partition_is_not_the_partition_called_all() -> None:
     assert (partition_stem(None), partition_stem("all")) == ("all", "%61ll")
-    assert (partition_of("all"), partition_of("%61ll")) == (None, "all")
+
+
+LONG = ["東" * 26, "東" * 300, "東" * 299 + "京", "." + "a" * 250, "a" * 231, "a" * 232]
+
+
+@pytest.mark.parametrize("key", LONG)
+def test_a_partition_whose_key_is_longer_than_a_file_name_has_a_file(
+    key: str, tmp_path: Path
+) -> None:
+    home = Home.at(tmp_path)
+    for path in (home.records("p", key), home.results("emulator", "p", key)):
+        with ParquetSink(path, SCHEMA) as sink:
+            sink.write(numbers(0, 3))
+        assert row_count(path) == 3
+
+
+def test_long_keys_that_differ_have_files_that_differ() -> None:
+    stems = [partition_stem(key) for key in LONG]
+    assert len({*stems, *map(partition_stem, stems)}) == 2 * len(LONG)
+
+
+def test_the_name_of_a_file_that_could_be_written_ever_stays() -> None:
+    assert partition_stem("a" * 230) == "a" * 230
+    assert partition_stem("東" * 25) == "%E6%9D%B1" * 25
 
 
 def test_everything_lies_below_home(tmp_path: Path) -> None:
