@@ -12,22 +12,23 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from batch_etl.commands import emulator, project
+from batch_etl.commands import emulator, project, signals
 from batch_etl.errors import BatchEtlError
 
 _STOP_S = 20.0
 
 
 def dev(home: Path | None, port: int, defs: Path | None) -> None:
-    """Run until Ctrl-C or SIGTERM; then end every process that was started."""
+    """Run until Ctrl-C, SIGTERM or the terminal's end; then end every process that was started."""
     settings = project.settings_at(home)
     on_claude = settings.endpoint == "anthropic"
-    with ExitStack() as stack:
+    with signals.as_ctrl_c(), ExitStack() as stack:
         if on_claude:
             click.echo("Endpoint: anthropic. What you materialize is sent to Claude and billed.")
         else:
@@ -38,37 +39,40 @@ def dev(home: Path | None, port: int, defs: Path | None) -> None:
             click.echo(f"Endpoint: emulator at {url}. Set BATCH_ETL_ENDPOINT=anthropic for Claude.")
         with project.instance(settings):
             pass  # its databases are made here, once, and not by two processes at the same moment
-        process = _dagster(settings_home=str(project.dagster_home(settings)), port=port, defs=defs)
+        dagster = _dagster(settings_home=str(project.dagster_home(settings)), port=port, defs=defs)
+        process = stack.enter_context(dagster)
         click.echo(f"Dagster UI: http://127.0.0.1:{port}   (Ctrl-C ends everything)")
         _wait(process)
 
 
-def _dagster(settings_home: str, port: int, defs: Path | None) -> subprocess.Popen[bytes]:
+@contextmanager
+def _dagster(settings_home: str, port: int, defs: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Dagster's services in a process group of their own, of which nothing is left at the end."""
     environ = {**os.environ, "DAGSTER_HOME": settings_home, "PYTHONWARNINGS": "ignore"}
     module = "batch_etl.definitions"
     if defs is not None:
         environ[project.DEFS_FOLDER] = str(defs.absolute())
         module = "batch_etl.commands.folder_definitions"
     arguments = ["-m", "dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, *arguments], env=environ, start_new_session=True
     )
+    try:
+        yield process
+    finally:
+        with signals.to_the_end():
+            _stop(process)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
     """Until Dagster ends by itself, which is an error, or we are told to stop."""
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        click.echo("stopping ...", err=True)
-        _stop(process)
+        with suppress(OSError):  # the terminal may be gone
+            click.echo("stopping ...", err=True)
         return
     raise BatchEtlError(f"Dagster ended with exit code {code}; its output is above")
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

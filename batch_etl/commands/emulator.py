@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from batch_etl.commands import signals
 from batch_etl.environment import EMULATOR_URL, Settings
 from batch_etl.errors import BatchEtlError
 
@@ -34,16 +35,18 @@ def serve(arguments: list[str]) -> None:
 def beside(home: Path, *, port: int = 0, pace: tuple[str, ...] = ()) -> Iterator[str]:
     """An emulator with its state in ``home`` for as long as the body runs; yields its URL."""
     arguments = ["--port", str(port), "--state", str(home / "emulator"), *pace]
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "batch_etl.emulator", *arguments],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield _url(process)
-    finally:
-        _stop(process)
+    with signals.as_ctrl_c():
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "batch_etl.emulator", *arguments],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield _url(process)
+        finally:
+            with signals.to_the_end():
+                _stop(process)
 
 
 def _url(process: subprocess.Popen[bytes]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,15 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
+def dagster_of(site: DevSite) -> int:
+    """The process that ``batch-etl dev`` has started beside the emulator."""
+    pid = site.process.pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if b"\0dagster\0dev\0" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError("no dagster dev")
+
+
 def waiting(site: DevSite) -> str:
     """The id of a run that waits for its batch."""
     site.emulator.pace(end_s=SLOW_S)
@@ -48,7 +59,10 @@ def test_a_run_that_waits_ends_with_dev_and_is_taken_up_by_the_next_one(tmp_path
     with dev_site(tmp_path) as site:
         run_id = waiting(site)
         assert len(processes_of(site.home)) > 3
-    assert processes_of(site.home) == []
+        site.process.send_signal(signal.SIGHUP)  # as its terminal does that closes
+        site.process.send_signal(signal.SIGHUP)
+        assert site.process.wait(60) == 0
+        assert processes_of(site.home) == []
 
     with dev_site(tmp_path) as site:
         (first,) = site.ui.runs(runIds=[run_id])
@@ -63,5 +77,8 @@ def test_a_run_that_waits_ends_with_dev_and_is_taken_up_by_the_next_one(tmp_path
         eventually("the run is tried again", again, site.log, PATIENCE_S)
         status = site.emulator.status()
         assert (status["creates_accepted"], status["requests_billed_twice"]) == (1, 0)
+        os.kill(dagster_of(site), signal.SIGKILL)
+        assert site.process.wait(60) == 1
+        assert processes_of(site.home) == []
     loaded = "SELECT DISTINCT _partition, _state FROM emulator.content_moderation"
     assert query(site.home, loaded) == [(DAY, "answered")]
