@@ -381,6 +381,10 @@ class Client:
         except httpx.RequestError as error:
             raise _lost(response.request, error, received_bytes) from error
 
+    def pause(self, seconds: float) -> None:
+        """Wait, as between two tries of a call."""
+        self._sleep(seconds)
+
     def _repeated(self, call: Callable[[], T], not_found_for_s: float) -> T:
         return repeated(
             call,

@@ -31,6 +31,7 @@ from batch_etl.batches.errors import (
 from batch_etl.batches.judging import Judging
 from batch_etl.batches.ledger import BatchRow, Lease, Ledger, TransformRow
 from batch_etl.batches.manifest import PlannedBatch, manifest_path, read_manifest, write_manifest
+from batch_etl.batches.outcome import MISSING
 from batch_etl.batches.pricing import PriceList, UsageColumns, cost_pico_usd
 from batch_etl.batches.reconcile import find_created
 from batch_etl.batches.repeat import LONGEST_WAIT_S
@@ -44,7 +45,8 @@ from batch_etl.files import Home
 log = logging.getLogger("batch_etl.exchange")
 
 _AMBIGUOUS = "create ambiguous"
-_DOWNLOADS = 3
+_PAUSES_S = (2.0, 15.0)
+"""Before results are read a second and a third time: what cut them off may pass."""
 _RENEW_EVERY_S = 10.0
 _RECENT_404_S = 30.0
 """A batch just created, or results just ended, may be unknown for a moment (SDK issue 1432)."""
@@ -230,8 +232,13 @@ class Exchange:
             return False
 
     def delete_collected(self, lease: Lease, pipeline: str) -> None:
-        """Delete at the API what a pipeline has collected; what fails is tried by the next step."""
+        """Delete at the API what a pipeline has collected; what fails is tried by the next step.
+
+        Results that lacked lines stay: they may be all that shows what ran.
+        """
         for row in self.ledger.to_delete(pipeline, self.endpoint.name):
+            if (row.outcomes or {}).get(MISSING.kind):
+                continue
             try:
                 self.client.delete(row.batch_id or "")
             except NotFound:
@@ -308,7 +315,7 @@ class Exchange:
         manifest = read_manifest(self.home.transform(transform.id), row.id)
         source = Source.of(manifest, transform.scope)
         geo = transform.task["params"].get("inference_geo")
-        for tries_left in reversed(range(_DOWNLOADS)):
+        for pause_s in (*_PAUSES_S, None):
             try:
                 with self.client.results(ended.id, not_found_for_s=_RECENT_404_S) as chunks:
                     collected = collect(
@@ -320,12 +327,15 @@ class Exchange:
                         folder=self.home.answers(self.endpoint.name),
                     )
             except (Interrupted, TimedOut):
-                if not tries_left:
+                if pause_s is None:
                     raise
                 log.warning("the results of %s were cut off; reading them again", ended.id)
-                continue
-            if not collected.missing or not tries_left:
-                return collected
+            else:
+                if not collected.missing or pause_s is None:
+                    return collected
+                log.warning("the results of %s lack lines; reading them again", ended.id)
+            self.client.pause(pause_s)
+            self.ledger.renew(lease)
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _renewing(self, lease: Lease, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -124,6 +124,15 @@ def test_what_is_collected_is_deleted_at_the_api_where_that_is_asked_for(place):
     assert place.bill == (30, 30, 0)
 
 
+def test_a_batch_whose_results_lacked_lines_is_not_deleted(place):
+    place.pace(end_s=0.0)
+    place.faults({"kind": "missing_lines", "fraction": 0.5, "attempts": 1})
+    place.run(place.transform(rows(20), delete_collected=True))
+    (lacking,) = [row for row in place.ledger().batches() if (row.outcomes or {}).get("Missing")]
+    assert [batch.id for batch in place.client().iter_batches()] == [lacking.batch_id]
+    assert {row["state"] for row in place.results()} == {"answered"}
+
+
 def test_a_deletion_that_failed_is_made_up_for_by_the_next_transform(place):
     place.pace(end_s=0.0)
     place.faults({"kind": "error", "route": "delete", "status": 403, "times": 3})
