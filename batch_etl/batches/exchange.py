@@ -270,7 +270,7 @@ class Exchange:
         polled = self._retrieve(row)
         self.ledger.renew(lease)
         if not polled.batch.ended:
-            return polled.retry_after_s or 0.0
+            return min(polled.retry_after_s or 0.0, LONGEST_WAIT_S)
         if polled.batch.archived_at is not None:
             why = f"ended, and its results are not kept at the API since {polled.batch.archived_at}"
             raise BatchGone(polled.batch.id, row.requests, why)

@@ -68,6 +68,14 @@ def test_a_clean_run_sends_each_record_once_and_its_costs_are_the_bill(site):
     }
 
 
+def test_a_server_that_asks_for_ten_days_is_asked_again_in_minutes(site):
+    site.pace(end_s=3600.0, retry_after_s=864_000.0)
+    runner, transform = site.runner(), site.transform(rows(5))
+    progress = runner.advance(runner.open(transform), transform)
+    assert progress.batches_open == 1
+    assert 60 < progress.wait_s <= 120
+
+
 def test_a_second_run_sends_nothing_and_says_the_same(site):
     transform = site.transform(rows(50))
     site.run(transform)
