@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -193,10 +194,12 @@ class QuerySource(AskedSource):
 def _stretches(slices: Sequence[PartitionSlice]) -> list[list[PartitionSlice]]:
     """Time windows in order, those that follow each other without a gap together."""
     stretches: list[list[PartitionSlice]] = []
-    windows = [piece for piece in slices if piece.start is not None]
-    for piece in sorted(windows, key=lambda piece: piece.start or piece.key):
-        if stretches and stretches[-1][-1].end == piece.start:
+    windows = [(piece.window, piece) for piece in slices if piece.window is not None]
+    until: datetime | None = None
+    for (start, end), piece in sorted(windows, key=lambda pair: pair[0]):
+        if start == until:
             stretches[-1].append(piece)
         else:
             stretches.append([piece])
+        until = end
     return stretches

@@ -34,7 +34,7 @@ class Router:
         self._by_time = bool(slices) and slices[0].start is not None
         if any((piece.start is not None) != self._by_time for piece in slices):
             raise ValueError("partitions must all be time windows, or all be matched by their text")
-        self._slices = sorted(slices, key=lambda piece: piece.start or piece.key)
+        self._slices = sorted(slices, key=lambda piece: piece.window or piece.key)
         self._keys = pa.array([piece.key for piece in self._slices], pa.string())
         if self._by_time:
             self._starts = _microseconds([piece.start for piece in self._slices])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -41,12 +41,17 @@ class PartitionSlice:
     def __post_init__(self) -> None:
         if (self.start is None) != (self.end is None):
             raise ValueError(f"partition {self.key!r}: give both start and end, or neither")
-        if self.start is None or self.end is None:
-            return
-        if self.start.tzinfo is None or self.end.tzinfo is None:
+        if any(time and time.tzinfo is None for time in (self.start, self.end)):
             raise ValueError(f"partition {self.key!r}: start and end need a time zone")
-        if self.start >= self.end:
+        if self.window and self.window[0] >= self.window[1]:
             raise ValueError(f"partition {self.key!r}: start is not before end")
+
+    @property
+    def window(self) -> tuple[datetime, datetime] | None:
+        """Its bounds in UTC: times of one zone compare by the clock, which repeats an hour."""
+        if self.start is None or self.end is None:
+            return None
+        return self.start.astimezone(UTC), self.end.astimezone(UTC)
 
 
 class Portion(NamedTuple):
