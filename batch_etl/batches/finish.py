@@ -1,10 +1,11 @@
 """Finishing: records x outcomes -> one results file a partition, one row a record.
 
-Partitions are taken in groups of about a hundred thousand records. Of all that the answers files
-tell of a question, its records show what stands first (``standing.py``); where nothing is told they
-are Missing, and a record without a request says why there is none. Each row is fanned out to all
-records with its request_key, so each record is in its partition's file exactly once; the order of
-rows is not the records' (``record_row`` is). A results file says which records file it is of.
+Partitions are taken in groups of about a hundred thousand records, two hundred partitions at most.
+Of all that the answers files tell of a question, its records show what stands first
+(``standing.py``); where nothing is told they are Missing, and a record without a request says why
+there is none. Each row is fanned out to all records with its request_key, so each record is in its
+partition's file exactly once; the order of rows is not the records' (``record_row`` is). A results
+file says which records file it is of.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ _NOISE = ["request_key", "message_id"]
 """Texts of random digits and letters."""
 
 _GROUP_RECORDS = 100_000
+_GROUP_PARTITIONS = 200
+"""Each has a file open meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def _groups(targets: Sequence[Target], plans: UPath) -> list[list[Target]]:
     held = 0
     for target in targets:
         rows = row_count(plan_path(plans, target.ordinal))
-        if not groups or held + rows > _GROUP_RECORDS:
+        full = not groups or len(groups[-1]) == _GROUP_PARTITIONS
+        if full or held + rows > _GROUP_RECORDS:
             groups.append([])
             held = 0
         groups[-1].append(target)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import resource
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -123,6 +125,15 @@ class Scene:
         return tables
 
 
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """No more than 256 files may be open at a time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def scene(folder: Path, partitions: dict[str | None, list[int | None]]) -> Scene:
     made = Scene(UPath(folder), partitions)
     made.write()
@@ -183,6 +194,15 @@ def looked_at(hits: list[Hit], number: int) -> list[Hit]:
     answered = any(hit[1].kinds[number] == "Succeeded" for hit in own)
     whole = answered and min(hit[1].attempt for hit in own) == 1
     return own if whole else hits
+
+
+@pytest.mark.usefixtures("few_files")
+def test_there_may_be_more_partitions_than_files_open_at_a_time(tmp_path: Path) -> None:
+    made = scene(tmp_path, {f"p{number}": [number, None] for number in range(450)})
+    tables = made.finish([made.answers("t", Bought(dict.fromkeys(range(450), "Succeeded")))])
+    assert [[row["output"] for row in rows] for rows in tables.values()] == [
+        [f'"t {number}"', None] for number in range(450)
+    ]
 
 
 @settings(max_examples=60)
