@@ -227,7 +227,12 @@ def _of_columns(file: Delimited | Parquet, wanted: Wanted) -> Iterator[_Read]:
         raise SourceError(f"{origin}: id: column {wanted.id!r} is {kind}, which cannot be an id")
     kind = hashlib.sha256(schema.serialize().to_pybytes()).hexdigest()
     first = 1
-    for batch in file.batches(schema):
+    batches = (
+        whole.slice(start, ROWS_PER_READ)
+        for whole in file.batches(schema)
+        for start in range(0, whole.num_rows, ROWS_PER_READ)
+    )
+    for batch in batches:
         ids = batch.column(wanted.id).cast(pa.string())
         empty = np.flatnonzero(pc.fill_null(pc.equal(ids, ""), True).to_numpy(zero_copy_only=False))  # noqa: FBT003
         if len(empty):

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from upath import UPath
 
 from batch_etl.errors import BatchEtlError, QueueError, SourceError
+from batch_etl.files import ROWS_PER_READ
 from batch_etl.queue import Enqueued, Queue, Wanted, enqueue, enqueue_files
+from batch_etl.queue.delivery import of_file
 from batch_etl.sources import FilesSource, PartitionSlice, QueueSource, extract
 
 TICKETS = [{"id": "t1", "text": "help"}, {"id": "t2", "text": None, "stars": 4}]
@@ -153,6 +155,16 @@ def test_an_id_that_waits_already_keeps_the_first_or_the_last(
     assert queue.waiting("p").oldest_at == since  # replacing does not put off the drain
     rows = read(queue, tmp_path, drained(queue)).sort_by("id").to_pylist()
     assert [(row["id"], row["text"]) for row in rows] == list(zip("ab", texts, strict=True))
+
+
+def test_a_csv_of_many_short_rows_is_taken_in_blocks_that_a_query_can_name(tmp_path: Path) -> None:
+    ids = [str(number) for number in range(40_000)]
+    path = tmp_path / "a.csv"
+    path.write_text("id\n" + "\n".join(ids))
+    with of_file(path, Wanted("id"), None, origin="a.csv") as delivery:
+        blocks = [block.ids for block in delivery.blocks()]
+    assert [name for block in blocks for name in block] == ids
+    assert max(map(len, blocks)) <= ROWS_PER_READ
 
 
 def test_within_one_file_too_the_first_or_the_last_is_kept(queue: Queue, tmp_path: Path) -> None:
