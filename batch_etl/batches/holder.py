@@ -3,8 +3,8 @@
 A lease expires after minutes; a run that is started again right after its process was killed
 should not wait for that. The name holds the host, the machine's boot, the process-id namespace (a
 container has its own), the process's id and its start time: where all of that is this machine's and
-no such process lives, the holder is dead for certain. Elsewhere, and without ``/proc``, nothing is
-certain and the lease's end is waited for.
+no such process lives, the holder is dead for certain. Elsewhere, without ``/proc``, and where it
+hides a process (``hidepid``), nothing is certain and the lease's end is waited for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def is_gone(holder: str) -> bool:
         return False
     if parts[1] != _machine().split(":")[1] or not parts[2].isdecimal():
         return False
-    return _started(int(parts[2])) != parts[3]
+    pid = int(parts[2])
+    started = _started(pid)
+    return not _exists(pid) if started is None else started != parts[3]
 
 
 def _machine() -> str:
@@ -45,10 +47,21 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process started, in clock ticks since boot; None if it is not there, or a zombie."""
+    """When the process started, in clock ticks since boot; "" for a zombie, None if not shown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, be it one of another user."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from batch_etl.batches.holder import is_gone, this_process
 from batch_etl.batches.ledger import Ledger
@@ -35,6 +38,31 @@ def test_a_process_that_ended_is_gone() -> None:
 def test_another_process_under_the_same_id_does_not_keep_the_dead_one_alive() -> None:
     host, boot, pid, started, random = this_process().split(":")
     assert is_gone(":".join([host, boot, pid, str(int(started) - 1), random]))
+
+
+_HIDDEN = """
+mount -t proc -o hidepid=2 proc /proc || exit 77
+exec "$0" -c 'import os, sys
+from batch_etl.batches.holder import is_gone
+is_gone(sys.argv[1])  # all modules that it needs are read while this process may
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+assert not os.path.exists(f"/proc/{os.getppid()}")
+print(is_gone(sys.argv[1]), is_gone(sys.argv[2]))' "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts /proc as a host that hides processes")
+def test_a_living_process_that_proc_hides_is_not_gone() -> None:
+    living = this_process()
+    host, boot, _, started, random = living.split(":")
+    dead = ":".join([host, boot, "999999999", started, random])
+    asked = ["unshare", "--mount", "sh", "-c", _HIDDEN, sys.executable, living, dead]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(f"it may not mount: {done.stderr}")
+    assert (done.stdout, done.stderr) == ("False True\n", "")
 
 
 def test_of_another_machine_boot_or_container_nothing_is_certain() -> None:
