@@ -28,6 +28,16 @@ _JOINED = (
 _COUNTS = "TRY_CAST({0}::JSON AS MAP(VARCHAR, BIGINT))"
 
 
+_OF_TRANSFORMS = (
+    "SELECT transform_id, count(submitted_at) AS batches, "
+    "(sum(requests) FILTER (submitted_at IS NOT NULL AND attempt = 1))::BIGINT AS sent, "
+    "CASE WHEN NOT bool_or(status = 'collected' AND cost_usd IS NULL) "
+    "THEN coalesce(sum(cost_usd) FILTER (status = 'collected'), 0) END AS cost_usd "
+    f"FROM {SCHEMA}.batches GROUP BY transform_id"
+)
+"""SQL: what each transform sent and what that cost: NULL where a collected batch has no price."""
+
+
 def _seconds(since: str, until: str) -> str:
     return f"round(epoch({until}) - epoch({since}), 3)"
 
@@ -47,7 +57,8 @@ def _batches(endpoint: str) -> View:
             same("endpoint", "Endpoint that it was sent to."),
             same(
                 "status",
-                "planned, submitting, submitted, collected; dropped or lost: gone at the API.",
+                "planned, submitting, submitted, collected; dropped: not sent, or given up and its "
+                "requests asked again; lost: given up, its requests are Missing.",
             ),
             same("attempt", "Attempt that its requests are: 1, 2, 3."),
             same("requests", "Requests in it."),
@@ -99,16 +110,20 @@ def _transforms(endpoint: str) -> View:
             ViewColumn("transform", "t.id", "Its id."),
             same("pipeline", "Pipeline."),
             same("endpoint", "Endpoint that was asked."),
-            same("partitions", "Partition keys; empty if the pipeline has none."),
+            same(
+                "partitions",
+                "Partition keys; empty if the pipeline has none. Of a requeue: `review requeue`, a "
+                "digest of what it asks, and the key.",
+            ),
             same("task_version", "As `_task_version` in the tables."),
             same("status", "planning, open, done, or superseded: cancelled, or by a changed task."),
             count("records", "Records in its partitions."),
-            count("sent", "Requests that it sent."),
+            ViewColumn("sent", "coalesce(b.sent, 0)", "Requests that it sent, as first attempts."),
             count("reused", "Records whose answer had been bought before."),
             ViewColumn("batches", "coalesce(b.batches, 0)", "Batches that it sent."),
             ViewColumn(
                 "cost_usd",
-                "CASE WHEN b.batches IS NULL THEN 0 ELSE b.cost_usd END",
+                "CASE WHEN b.transform_id IS NULL THEN 0 ELSE b.cost_usd END",
                 _cost_says(endpoint),
             ),
             same("created_at", "When it began (UTC)."),
@@ -120,8 +135,7 @@ def _transforms(endpoint: str) -> View:
                 "Seconds from its beginning to its end.",
             ),
         ),
-        f"FROM {SCHEMA}.transforms t LEFT JOIN (SELECT transform_id, count(*) AS batches, "
-        f"{_sum('cost_usd')} AS cost_usd FROM {SCHEMA}.batches GROUP BY transform_id) b "
+        f"FROM {SCHEMA}.transforms t LEFT JOIN ({_OF_TRANSFORMS}) b "
         f"ON b.transform_id = t.id WHERE t.endpoint = {literal(endpoint)}",
     )
 

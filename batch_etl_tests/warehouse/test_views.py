@@ -263,7 +263,33 @@ def test_the_transforms_view_has_what_each_sent_reused_and_cost(
     cost = Decimal("1.250000000001")
     assert found == [
         ("T1", ["2026-11-01", "2026-11-02"], 5, 4, 1, 1, cost, 90.0),
-        ("T2", [], None, None, None, 0, Decimal(0), None),
+        ("T2", [], None, 0, None, 0, Decimal(0), None),
+    ]
+
+
+def test_what_was_not_sent_or_was_given_up_makes_no_cost_unknown(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    warehouse.load(SPEC, "anthropic", [partition(tmp_path, "d", [None])])
+    gone: dict[str, Any] = {"cost_pico_usd": None, "collected_at": None, "outcomes": None}
+    batches = [
+        batch(),
+        batch(id="b2", batch_id="2", attempt=2),
+        batch(id="b3", batch_id=None, status="dropped", submitted_at=None, **gone),
+        batch(id="b4", batch_id="4", status="dropped", **gone),
+        batch(id="b5", batch_id="5", transform_id="T2", status="lost", **gone),
+        batch(id="b6", batch_id=None, transform_id="T3", status="planned", submitted_at=None)
+        | gone,
+        batch(id="b7", batch_id="7", transform_id="T4"),
+        batch(id="b8", batch_id="8", transform_id="T4", cost_pico_usd=None),
+    ]
+    warehouse.load_history([transform(id=f"T{number}") for number in range(1, 5)], batches)
+    query = "SELECT transform, batches, sent, cost_usd FROM transforms ORDER BY 1"
+    assert rows(warehouse, query) == [
+        ("T1", 3, 8, Decimal("2.500000000002")),
+        ("T2", 1, 4, Decimal(0)),
+        ("T3", 0, 0, Decimal(0)),
+        ("T4", 2, 8, None),
     ]
 
 
