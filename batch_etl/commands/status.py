@@ -51,6 +51,7 @@ def _transforms(
 def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
     from batch_etl.batches.tables import hit_rate
 
+    sent = sum(b.requests for b in batches if b.submitted_at is not None and b.attempt == 1)
     known = [batch.cost_pico_usd for batch in batches if batch.status == "collected"]
     cost = None if None in known else sum(known) / 1e12
     return {
@@ -61,7 +62,7 @@ def _described(row: Any, batches: list[Any]) -> dict[str, Any]:
         "status": row.status,
         "task_version": row.fingerprint[:12],
         "created_at": row.created_at.isoformat(),
-        "counts": dict(row.counts),
+        "counts": dict(row.counts) | {"sent": sent},
         "cost_usd": cost,
         "reserved_usd": _usd(row.reserved_pico_usd),
         "cache_hit_rate": hit_rate([b for b in batches if b.status == "collected"]),
@@ -105,7 +106,8 @@ def _facts(one: dict[str, Any]) -> str:
     )
     cost = "cost unknown" if one["cost_usd"] is None else f"${one['cost_usd']:.6f}"
     would = "would have cost " if one["endpoint"] == "emulator" and one["cost_usd"] else ""
-    batches = f"{len(one['batches'])} batch(es)"
+    sent = [batch for batch in one["batches"] if batch["submitted_at"] is not None]
+    batches = f"{len(sent)} batch(es)"
     facts = [one["transform"], one["endpoint"], asked, batches, would + cost]
     return "  ".join(filter(None, facts))
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+from click.testing import CliRunner
+
+from batch_etl.cli import cli
 from batch_etl_tests.batches.engine import rows
 
 
@@ -26,7 +31,9 @@ def test_what_a_cancelled_batch_had_answered_is_kept_and_the_next_run_buys_the_r
     assert {row["state"] for row in slow.results()} == {"answered"}
 
 
-def test_a_transform_that_was_planned_and_never_sent_costs_nothing_when_cancelled(slow):
+def test_a_transform_that_was_planned_and_never_sent_costs_nothing_when_cancelled(
+    slow, monkeypatch
+):
     slow.faults({"kind": "error", "route": "create", "status": 429, "times": 9})
     runner, transform = slow.runner(), slow.transform(rows(5))
     identity = runner.open(transform)
@@ -34,6 +41,10 @@ def test_a_transform_that_was_planned_and_never_sent_costs_nothing_when_cancelle
     assert runner.cancel(identity).status == "superseded"
     assert {batch.status for batch in slow.ledger().batches()} == {"dropped"}
     assert slow.status()["creates_accepted"] == 0
+    monkeypatch.setenv("BATCH_ETL_HOME", str(slow.root))
+    (told,) = json.loads(CliRunner().invoke(cli, ["status", "--json"]).stdout)
+    assert (told["counts"]["sent"], told["cost_usd"]) == (0, 0.0)
+    assert "  0 batch(es)  $0.000000" in CliRunner().invoke(cli, ["status"]).stdout
 
 
 def test_a_transform_that_is_done_stays_done_when_cancelled(slow):
