@@ -80,10 +80,13 @@ def _raw(table: LoadedTable) -> View:
 
 
 _VALUE = (
-    "CASE WHEN json_type({0}) IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN ({0})::DOUBLE::VARCHAR "
-    "ELSE ({0})::VARCHAR END"
+    "CASE WHEN json_type({0}) <> 'DOUBLE' OR ({0})::VARCHAR SIMILAR TO '-?[0-9]+' "
+    "THEN ({0})::VARCHAR "
+    "WHEN ({0})::DOUBLE = trunc(({0})::DOUBLE) "
+    "THEN coalesce(TRY_CAST(({0})::DOUBLE AS HUGEINT)::VARCHAR, ({0})::DOUBLE::VARCHAR) "
+    "ELSE ({0})::DOUBLE::VARCHAR END"
 )
-"""SQL: a JSON value as text, equal for equal numbers."""
+"""SQL: a JSON value as text, equal for equal numbers: 1 and 1.0, but not 2**53 and 2**53 + 1."""
 
 
 def _disagreements(table: LoadedTable) -> View:

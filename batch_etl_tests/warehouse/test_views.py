@@ -181,6 +181,23 @@ def test_answers_that_a_changed_task_gives_differently_are_disagreements(
     assert found == [("r1", ["label"], "b", "B", "v1", "v2")]
 
 
+def test_long_whole_numbers_are_compared_to_the_last_digit(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    number = {"type": "integer", "maximum": 10**30}
+    schema = {"type": "object", "properties": {"score": {"type": "integer"}, "long": number}}
+    first, second = (12345678901234567, 10**25), (12345678901234568, 10**25)
+    for version, pairs in (("v1", [first, first]), ("v2", [second, (first[0], 10**25 + 1)])):
+        answers = [{"score": score, "long": long} for score, long in pairs]
+        load = partition(tmp_path, "d", answers, change=versioned(version, 2))
+        warehouse.load(TableSpec("posts", "id", output_schema=schema), "anthropic", [load])
+    query = "SELECT id, _differs, _earlier_answer ->> _differs[1] FROM posts_disagreements"
+    assert sorted(rows(warehouse, query)) == [
+        ("r0", ["score"], "12345678901234567"),
+        ("r1", ["long"], "1" + "0" * 25),
+    ]
+
+
 def test_each_earlier_version_is_compared_once_and_the_version_itself_never(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
@@ -199,18 +216,20 @@ def test_each_earlier_version_is_compared_once_and_the_version_itself_never(
 def test_an_answer_that_was_typed_otherwise_is_compared_by_its_own_name_and_value(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    """``score`` becomes a DOUBLE (1 is still 1), ``label`` a number (its column steps aside)."""
+    """``score`` becomes a DOUBLE (a whole number is still one), ``label`` a number (its column
+    steps aside).
+    """
     kinds: list[tuple[str, str, Any]] = [("string", "integer", "a"), ("integer", "number", 7)]
     for number, (label, score, value) in enumerate(kinds):
         schema = {
             "type": "object",
             "properties": {"label": {"type": label}, "score": {"type": score}},
         }
-        answers = [{"label": value, "score": 1}]
-        load = partition(tmp_path, "d", answers, change=versioned(f"v{number}", 1))
+        answers = [{"label": value, "score": score} for score in (1, -3, 10**16)]
+        load = partition(tmp_path, "d", answers, change=versioned(f"v{number}", 3))
         warehouse.load(TableSpec("posts", "id", output_schema=schema), "anthropic", [load])
     query = "SELECT _differs, _earlier_answer ->> 'label' FROM posts_disagreements"
-    assert rows(warehouse, query) == [(["label"], "a")]
+    assert rows(warehouse, query) == [(["label"], "a")] * 3
 
 
 def test_the_same_task_again_leaves_no_earlier_answers(
