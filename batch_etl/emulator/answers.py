@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from batch_etl.emulator.formats import from_pattern, legal_default, look_for
-from batch_etl.emulator.records import RECORD_WEIGHT, Record
+from batch_etl.emulator.records import RECORD_WEIGHT, Record, number_of
 from batch_etl.emulator.words import key_of, says_something, stems, words_of_name
 
 Answer = tuple[Any, float]
@@ -165,7 +165,7 @@ def number(kind: str, name: str, about: str) -> Answerer:
     def choose(record: Record) -> Answer:
         named = _NAMED_NUMBER.search(record.fields.get(key, ""))
         if named:
-            value, evidence = float(re.sub("[,']", "", named[0])), 2.0
+            value, evidence = number_of(named[0]), 2.0
         elif sure and bounds is None:
             value, evidence = 0.5 + record.pick(name, 50) / 100, 0.0
         else:
@@ -174,7 +174,7 @@ def number(kind: str, name: str, about: str) -> Answerer:
         if bounds is not None and (evidence == 0 or not bounds[0] <= value <= bounds[1]):
             low, high = bounds
             value, evidence = low + (high - low) * record.pick(name, 101) / 100, 0.0
-        return (int(value) if kind == "integer" else round(value, 4)), evidence
+        return (int(value) if kind == "integer" else round(float(value), 4)), evidence
 
     return choose
 
@@ -280,7 +280,7 @@ def whole_numbers(record: Record) -> list[Any]:
 
 
 def all_numbers(record: Record) -> list[Any]:
-    return list(record.numbers[:5])
+    return list(map(float, record.numbers[:5]))
 
 
 def named_values(record: Record) -> list[Any]:
@@ -315,8 +315,8 @@ def table_rows(kinds: Mapping[str, list[Any]]) -> Callable[[Record], list[Any]] 
 
 
 def _as_kind(number: str, kind: list[Any]) -> float:
-    value = float(re.sub("[,']", "", number))
-    return int(value) if kind == ["integer"] else value
+    value = number_of(number)
+    return int(value) if kind == ["integer"] else float(value)
 
 
 def one_a_value(options: list[Option], one: Answerer) -> Callable[[Record], list[Any]]:

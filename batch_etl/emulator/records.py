@@ -27,6 +27,7 @@ from batch_etl.emulator.words import (
 
 RECORD_WEIGHT = 5.0
 MOST_SENTENCES = 50
+MOST_DIGITS = 40
 
 _OPENING = re.compile(r"<([A-Za-z][\w-]*)(?:\s[^<>]*)?>")
 _FENCED = re.compile(r"(```|\"\"\"|~~~)[^\n]*\n?(.*?)\1", re.DOTALL)
@@ -138,7 +139,13 @@ def _numbers(text: str) -> Iterator[float]:
             sign = -1
         else:
             continue
-        yield sign * float(re.sub("[ ,']", "", match[0]))
+        yield sign * number_of(match[0])
+
+
+def number_of(written: str) -> float:
+    """The number that is written so; one of at most ``MOST_DIGITS``, without a point, is an int."""
+    digits = re.sub("[ ,']", "", written)
+    return float(digits) if "." in digits or len(digits) > MOST_DIGITS else int(digits)
 
 
 def _fields(text: str) -> dict[str, str]:

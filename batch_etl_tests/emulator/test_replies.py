@@ -163,6 +163,25 @@ def test_named_lines_formats_and_numbers_are_found() -> None:
     }
 
 
+def test_long_whole_numbers_are_copied_to_the_last_digit() -> None:
+    whole, long = {"type": "integer"}, 12345678901234567
+    row = {"what": {"type": "string"}, "count": whole, "account": whole}
+    items = {"type": "object", "properties": row, "required": [*row]}
+    found = ask(
+        f"<t>account number {long}\nIban: -{long + 2}\nMugs 6 {long + 4}</t>",
+        account=whole,
+        iban=whole,
+        accounts={"type": "array", "items": whole},
+        rows={"type": "array", "items": items},
+        size={"type": "number"},
+    )
+    assert found["account"] == long
+    assert found["iban"] == -(long + 2)
+    assert found["accounts"] == [long, -(long + 2), 6, long + 4]
+    assert {"what": "Mugs", "count": 6, "account": long + 4} in found["rows"]
+    assert isinstance(found["size"], float)
+
+
 def test_arrays_hold_what_the_record_speaks_of() -> None:
     kinds = {"enum": ["billing", "shipping", "quality"]}
     found = ask(
