@@ -210,16 +210,23 @@ class Exchange:
     def resolve(self, lease: Lease, row: BatchRow, after: str) -> None:
         """Decide for a batch that the API cannot tell of: its requests are bought again or lost.
 
-        Raises ``ConfigError`` while the API still has the batch: a run collects it then.
+        What it may have cost stays committed either way: one of which nobody knows whether it was
+        created counts as submitted when the batch that it may be was. Raises ``ConfigError`` while
+        the API still has the batch: a run collects it then.
         """
-        if row.status == "submitting" and self._undecided(row) is None:
-            raise ConfigError(
-                f"batch {row.id} needs no decision: the next run finds out at the API whether it "
-                "was created"
-            )
-        if row.status == "submitted" and self._is_there(row):
+        submitted_at = row.submitted_at
+        if row.status == "submitting":
+            maybe = self._undecided(row)
+            if maybe is None:
+                raise ConfigError(
+                    f"batch {row.id} needs no decision: the next run finds out at the API whether "
+                    "it was created"
+                )
+            submitted_at = maybe.created_at
+        elif self._is_there(row):
             raise ConfigError(f"batch {row.batch_id} is at the API; the next run collects it")
-        self.ledger.move_batch(lease, row.id, row.status, after, {"why": "decided by a person"})
+        detail = {"why": "decided by a person"}
+        self.ledger.move_batch(lease, row.id, row.status, after, detail, submitted_at=submitted_at)
 
     def _undecided(self, row: BatchRow) -> MessageBatch | None:
         finding = find_created(self.client, row, self.ledger.knows, self.grace_s)

@@ -4,7 +4,8 @@ Money is reserved before it is spent, moves with what it is for, and is settled 
 
     transform   what its plan will send and is in no batch yet
     batch       planned, submitting, submitted, lost: what it may cost. collected: what it did cost
-                (what was reserved, where the price was unknown). dropped: nothing
+                (what was reserved, where the price was unknown). dropped: nothing, but where the
+                API had taken it, or may have: what it may have cost
 
 A day's budget counts batches that the API took on that day, and those that it may yet take. A
 transform's reservation counts on the day it was made, and later while somebody holds the
@@ -132,6 +133,7 @@ def _of_batches(
     collected = BATCHES.c.status == "collected"
     cost, reserved = BATCHES.c.cost_pico_usd, BATCHES.c.reserved_pico_usd
     known = collected & cost.is_not(None)
+    taken = BATCHES.c.submitted_at.is_not(None)  # whatever became of it
     query = (
         sa.select(
             *_sums(sa.case((known, cost), else_=0)),
@@ -139,7 +141,7 @@ def _of_batches(
             sa.func.sum(sa.case((~known & reserved.is_(None), 1), else_=0)),
         )
         .join(TRANSFORMS, TRANSFORMS.c.id == BATCHES.c.transform_id)
-        .where(*mine, collected | BATCHES.c.status.in_(_OPEN))
+        .where(*mine, collected | BATCHES.c.status.in_(_OPEN) | taken)
     )
     if since is not None:
         sent_at = sa.func.coalesce(BATCHES.c.submitted_at, BATCHES.c.submitting_at)

@@ -269,6 +269,64 @@ def test_a_batch_whose_price_was_unknown_counts_as_what_was_reserved(ledger: Led
     assert (found.spent_pico_usd, found.reserved_pico_usd, found.unpriced) == (0, 500, 0)
 
 
+@pytest.mark.parametrize("buy_again", [True, False])
+def test_what_a_batch_that_is_gone_may_have_cost_stays_committed(
+    site: Site, buy_again: bool
+) -> None:
+    site.pace(end_s=3600)
+    own, transform = runner(site), within(site.transform(rows(20)), total_usd=1)
+    identity = own.open(transform)
+    own.advance(identity, transform)
+    (batch,) = site.ledger().batches()
+    name, reserved = batch.batch_id or "", batch.reserved_pico_usd
+    site.clock(advance_s=4000)
+    site.client().delete(name)
+    site.clock(advance_s=60)
+    own.resolve(name, buy_again=buy_again)
+    limits = [ALL, replace(ALL, period="total"), replace(ALL, period="run")]
+    found = site.ledger().standings(site.endpoint, limits, identity)
+    assert {(one.spent_pico_usd, one.reserved_pico_usd) for one in found} == {(0, reserved)}
+
+
+def test_a_budget_that_a_gone_batch_may_have_spent_does_not_buy_it_again(site: Site) -> None:
+    site.pace(end_s=3600)
+    plain = site.transform(rows(20))
+    own, transform = runner(site), within(plain, total_usd=estimate(site, plain))
+    identity = own.open(transform)
+    own.advance(identity, transform)
+    (batch,) = site.ledger().batches()
+    site.clock(advance_s=4000)
+    site.client().delete(batch.batch_id or "")
+    site.clock(advance_s=60)
+    own.resolve(batch.id, buy_again=True)
+    with pytest.raises(BudgetExceeded, match=r"budget\.total_usd"):
+        own.advance(identity, transform)
+    assert site.bill[0] == 20
+
+
+@pytest.mark.parametrize("buy_again", [True, False])
+def test_what_a_batch_of_unknown_fate_may_have_cost_stays_committed(
+    site: Site, buy_again: bool
+) -> None:
+    site.faults({"kind": "archived"}, {"kind": "drop", "when": "after"})
+    own, transform = runner(site), within(site.transform(rows(5)), total_usd=1)
+    identity = own.open(transform)
+    own.advance(identity, transform)
+    (batch,) = site.ledger().batches()
+    own.resolve(batch.id, buy_again=buy_again)
+    assert standing(site) == (0, batch.reserved_pico_usd)
+
+
+def test_a_batch_that_was_never_taken_is_given_back_to_the_budget(ledger: Ledger) -> None:
+    lease = opened(ledger)
+    planned(ledger, lease, "a", reservation(500, ALL))
+    now = dt.datetime.now(dt.UTC)
+    ledger.move_batch(lease, "a", "planned", "submitting", submitting_at=now)
+    ledger.move_batch(lease, "a", "submitting", "dropped")
+    (found,) = ledger.standings("emulator", [ALL])
+    assert (found.spent_pico_usd, found.reserved_pico_usd, found.unpriced) == (0, 0, 0)
+
+
 def test_sums_beyond_64_bits_are_exact(ledger: Ledger) -> None:
     most = 9 * 10**18
     limit = Limit("total", "total", 10**20, None)
