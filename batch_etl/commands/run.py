@@ -208,7 +208,10 @@ def _failure(event: dg.DagsterEvent) -> str:
 
 
 def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:
-    """Add what the materializations say of themselves."""
+    """Add what the materializations say of themselves.
+
+    Results are what the run's requests came to; only the table knows what was decided in review.
+    """
     whole: dict[str, dict[str, Any]] = {}  # by pipeline: the same on all of its partitions
     for event in result.get_asset_materialization_events():
         metadata = event.materialization.metadata
@@ -223,6 +226,8 @@ def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:
             whole[event.asset_key.path[0] if event.asset_key else ""] = facts
         elif step == "table":
             report.table, report.warehouse = facts["dagster/table_name"], facts["dagster/uri"]
+            report.answered += facts["decided"]
+            report.review -= facts["decided"]
     for facts in whole.values():
         report.sent += facts["transform/sent"]
         report.reused += facts["transform/reused"]

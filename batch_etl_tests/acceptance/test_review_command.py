@@ -43,7 +43,8 @@ def test_refused_records_are_decided_by_a_person_and_stay_so(
     decided = "SELECT kind, why, _state, _outcome, _decided_by FROM emulator.mine"
     expected = [(False, "It tells someone to leave.", "answered", "Refused", "anna")]
     assert query(home, f"{decided} WHERE note_id = 'n2'") == expected
-    batch_etl("run", "mine", "--defs", str(folder))
+    told = batch_etl("run", "mine", "--defs", str(folder))
+    assert "5 answered, 0 in review" in told
     assert query(home, f"{decided} WHERE note_id = 'n2'") == expected
     batch_etl("export", "mine_latest", "--to", "latest.csv")
     assert len((tmp_path / "latest.csv").read_text().splitlines()) == 6

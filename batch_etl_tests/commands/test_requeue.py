@@ -98,6 +98,7 @@ def test_what_was_refused_is_answered_by_another_model_and_stays_so(site: Site) 
 
     again = site.run()
     assert (again["sent"], again["reused"]) == (0, 5)
+    assert (again["records"], again["answered"], again["review"]) == (5, 5, 0)
     assert site.shown() == after
     (site.home / "warehouse.duckdb").unlink()
     (site.home / "warehouse" / "working.duckdb").unlink()
