@@ -1,4 +1,4 @@
-"""Which open transforms can go on, found out for all of them with one list of batches.
+"""Which transforms can go on, found out for all open ones with one list of batches.
 
 A sensor that looks after hundreds of open batches asks the API once a tick, not once a batch: the
 list is newest first, and is read as far back as the oldest batch that is open. Only
@@ -16,10 +16,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import sqlalchemy as sa
 
 from batch_etl.batches.exchange import Exchange
-from batch_etl.batches.ledger import BatchRow, TransformRow
+from batch_etl.batches.ledger import BatchRow, Ledger, TransformRow
 from batch_etl.batches.lifecycle import OPEN_BATCH
+from batch_etl.batches.tables import TRANSFORMS, read_transform
 
 _HISTORY = 200
 """So many ended batches, the newest, tell how long one takes."""
@@ -40,6 +42,17 @@ def due(exchange: Exchange, pipelines: Collection[str] | None = None) -> list[Tr
     waited = {row.id: _waited(row, batches) for row in mine}
     running = _in_progress(exchange, {one.id: one for some in waited.values() for one in some})
     return [row for row in mine if not any(one.batch_id in running for one in waited[row.id])]
+
+
+def done(ledger: Ledger, ids: Collection[str]) -> list[TransformRow]:
+    """Those of these transforms whose results are there, newest first."""
+    query = (
+        sa.select(TRANSFORMS)
+        .where(TRANSFORMS.c.id.in_(sorted(ids)), TRANSFORMS.c.status == "done")
+        .order_by(TRANSFORMS.c.updated_at.desc(), TRANSFORMS.c.id)
+    )
+    with ledger.begin() as (tx, _):
+        return [read_transform(row) for row in tx.execute(query)]
 
 
 def _waited(row: TransformRow, batches: Sequence[BatchRow]) -> list[BatchRow]:

@@ -10,7 +10,8 @@ moment, or a request that gets lost, costs nothing but the time to the next tick
     the last run failed               ask again, after a pause that grows
     the last run was cancelled        leave it to whoever cancelled it
     its rows are in the table         note that, and look at it no more
-    deferred, and it has a transform  leave it to the sensor ``deferred_results``
+    deferred, its transform is open   leave it to the sensor ``deferred_results``
+    and that was cancelled            leave it to whoever cancelled it
 
 Nothing depends on a ``run_key``. Two runs of one drain would be harmless: the second waits for the
 first and finds its answers.
@@ -25,11 +26,13 @@ from typing import Any
 
 import dagster as dg
 
+from batch_etl.batches.ledger import Ledger
+from batch_etl.batches.watching import done
 from batch_etl.components import steps
-from batch_etl.components.deferred import TRANSFORM_TAG
+from batch_etl.components.deferred import TRANSFORM_TAG, sensor_of_queue
 from batch_etl.files import Home
 from batch_etl.queue import Drain, Queue
-from batch_etl.resources import QueueResource, StorageResource
+from batch_etl.resources import LedgerResource, QueueResource, StorageResource
 from batch_etl.sources.queue import DrainAt, QueueSource
 
 _LOST_AFTER_S = 120.0
@@ -93,25 +96,31 @@ def sensor(pipeline: steps.Pipeline, drain_at: DrainAt) -> dg.SensorDefinition:
     keys = [dg.AssetKey([name, step]) for step in ("records", "results", "table")]
 
     @dg.sensor(
-        name=f"{name}_queue",
+        name=sensor_of_queue(name),
         target=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=drain_at.interval_s,
         default_status=dg.DefaultSensorStatus[drain_at.default_status.upper()],
         description=f"Drains the queue of {name} {_when(drain_at)}, and asks for the drain's run.",
     )
     def tick(
-        context: dg.SensorEvaluationContext, storage: StorageResource, queue: QueueResource
+        context: dg.SensorEvaluationContext,
+        storage: StorageResource,
+        ledger: LedgerResource,
+        queue: QueueResource,
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        instance = context.instance
-        with queue.open(storage.at()) as opened:
+        instance, home = context.instance, storage.at()
+        with queue.open(home) as opened:
             opened.drain(name, count=drain_at.count, age_s=drain_at.age_s)
             drains = still_open(opened, instance, name)
             now = dt.datetime.now(dt.UTC)
+            ready = [drain for drain in drains if _may_ask(instance, pipeline, drain, now)]
+            if ready and pipeline.waiting == "deferred":
+                with ledger.open(home) as known:
+                    ready = [one for one in ready if not _is_left(instance, pipeline, one, known)]
             asked = [
                 drain.key
-                for drain in drains
-                if _may_ask(instance, pipeline, drain, now)
-                and opened.claim(name, drain.key, lost_after_s=_LOST_AFTER_S)
+                for drain in ready
+                if opened.claim(name, drain.key, lost_after_s=_LOST_AFTER_S)
             ]
             waiting = opened.waiting(name)
         know(instance, name, asked)
@@ -142,10 +151,6 @@ def _may_ask(
         return True
     if any(not _is_over(record, now) for record in runs):
         return False
-    if pipeline.waiting == "deferred" and any(
-        TRANSFORM_TAG in record.dagster_run.tags for record in runs
-    ):
-        return False
     last = runs[0]
     if last.dagster_run.status == dg.DagsterRunStatus.CANCELED:
         return False
@@ -155,6 +160,16 @@ def _may_ask(
     pause = min(_FIRST_PAUSE * 2 ** min(failed - 1, 10), _LONGEST_PAUSE)
     ended = last.end_time or last.create_timestamp.timestamp()
     return now.timestamp() - ended >= pause.total_seconds()
+
+
+def _is_left(
+    instance: dg.DagsterInstance, pipeline: steps.Pipeline, drain: Drain, ledger: Ledger
+) -> bool:
+    """Whether the drain's latest transform is still to be answered, or was cancelled."""
+    runs = _runs(instance, pipeline.name, drain.key)
+    tags = (record.dagster_run.tags.get(TRANSFORM_TAG) for record in runs)
+    latest = next(filter(None, tags), None)
+    return latest is not None and not done(ledger, [latest])
 
 
 def _runs(instance: dg.DagsterInstance, pipeline: str, key: str) -> list[dg.RunRecord]:

@@ -48,6 +48,22 @@ def tick(project: Project, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     return list(found.run_requests or [])
 
 
+def tick_later(
+    project: Project, instance: dg.DagsterInstance, **passed: float
+) -> list[dg.RunRequest]:
+    """What a tick asks for once so much time has passed."""
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(**passed)
+
+    class Clock(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return later.astimezone(tz)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("batch_etl.components.deferred.dt.datetime", Clock)
+        return tick(project, instance)
+
+
 def asked(project: Project, instance: dg.DagsterInstance) -> dg.RunRequest:
     """The one run that a tick asks for, once the emulator has made the answers."""
     until = time.monotonic() + 30
@@ -146,10 +162,7 @@ def test_a_second_attempt_is_deferred_as_well(
 
 
 def test_a_run_that_failed_is_asked_for_again_after_a_pause(
-    deferred: Project,
-    emulator: Driver,
-    instance: dg.DagsterInstance,
-    monkeypatch: pytest.MonkeyPatch,
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
 ) -> None:
     deferred.run(partition="2026-11-02", instance=instance)
     emulator.clock(advance_s=4000)
@@ -157,18 +170,83 @@ def test_a_run_that_failed_is_asked_for_again_after_a_pause(
     emulator.faults({"kind": "error", "route": "results", "status": 403, "times": 1})
     assert not follow(deferred, instance, request).success
     assert tick(deferred, instance) == []
-    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2)
-
-    class Clock(dt.datetime):
-        @classmethod
-        def now(cls, tz: dt.tzinfo | None = None) -> Any:
-            return later.astimezone(tz)
-
-    monkeypatch.setattr("batch_etl.components.deferred.dt.datetime", Clock)
-    again = asked(deferred, instance)
-    monkeypatch.undo()
+    (again,) = tick_later(deferred, instance, minutes=2)
     assert again.partition_key == "2026-11-02"
     assert again.run_key is None
+
+
+def test_a_table_that_could_not_be_loaded_is_asked_for_again_alone(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.run(first="2026-11-01", last="2026-11-03", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    working = break_warehouse(deferred)
+    assert not follow(deferred, instance, request).success
+    assert tick(deferred, instance) == []
+    (again,) = tick_later(deferred, instance, minutes=2)
+    assert [key.path for key in again.asset_selection or ()] == [["mine", "table"]]
+    assert [again.tags[name] for name in RANGE] == ["2026-11-01", "2026-11-03"]
+
+    record(deferred, instance, again, dg.DagsterRunStatus.FAILURE)
+    assert tick_later(deferred, instance, seconds=90) == []  # the second pause is longer
+    assert tick_later(deferred, instance, minutes=3) == [again]
+    assert tick_later(deferred, instance, days=8) == []
+    record(deferred, instance, again, dg.DagsterRunStatus.STARTED)
+    assert tick_later(deferred, instance, minutes=3) == []
+
+    working.unlink()
+    loaded = deferred.run("table", first=again.tags[RANGE[0]], last=again.tags[RANGE[1]])
+    assert loaded.partitions("table") == ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert emulator.status()["creates_accepted"] == 1
+
+
+def test_a_table_that_somebody_loaded_since_is_not_asked_for(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    request = asked(deferred, instance)
+    working = break_warehouse(deferred)
+    assert not follow(deferred, instance, request).success
+    working.unlink()
+    assert deferred.run("table", partition="2026-11-02", instance=instance).success
+    assert tick_later(deferred, instance, minutes=2) == []
+
+
+def test_results_that_a_check_kept_from_the_table_are_not_asked_for_again(
+    deferred: Project, emulator: Driver, instance: dg.DagsterInstance
+) -> None:
+    blocking = "  checks: {success_rate: {min_share: 0.9, blocking: true}}\n  source:\n"
+    deferred.write(DAILY.replace(*DEFERRED).replace("  source:\n", blocking))
+    emulator.faults({"kind": "refuse_lines"})
+    deferred.run(partition="2026-11-02", instance=instance)
+    emulator.clock(advance_s=4000)
+    refused = follow(deferred, instance, asked(deferred, instance))
+    assert "success_rate" in refused.error
+    assert tick_later(deferred, instance, minutes=2) == []
+
+
+def break_warehouse(project: Project) -> Path:
+    """The working file, which cannot be opened until it is removed."""
+    working = project.home / "warehouse" / "working.duckdb"
+    working.parent.mkdir(exist_ok=True)
+    working.write_bytes(b"x" * 5000)
+    return working
+
+
+def record(
+    project: Project,
+    instance: dg.DagsterInstance,
+    request: dg.RunRequest,
+    status: dg.DagsterRunStatus,
+) -> None:
+    """A run that was asked for and is in this state."""
+    instance.create_run_for_job(
+        job_def=project.load().resolve_implicit_global_asset_job_def(),
+        tags=dict(request.tags),
+        status=status,
+    )
 
 
 def test_nothing_is_asked_for_while_a_run_of_the_transform_is_under_way(
@@ -177,11 +255,7 @@ def test_nothing_is_asked_for_while_a_run_of_the_transform_is_under_way(
     deferred.run(partition="2026-11-02", instance=instance)
     emulator.clock(advance_s=4000)
     request = asked(deferred, instance)
-    instance.create_run_for_job(
-        job_def=deferred.load().resolve_implicit_global_asset_job_def(),
-        tags=dict(request.tags),
-        status=dg.DagsterRunStatus.STARTED,
-    )
+    record(deferred, instance, request, dg.DagsterRunStatus.STARTED)
     assert tick(deferred, instance) == []
 
 

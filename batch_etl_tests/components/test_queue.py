@@ -17,7 +17,7 @@ from batch_etl.cli import cli
 from batch_etl.components import queue as module
 from batch_etl.queue import Queue, enqueue
 from batch_etl_tests.components.make import YAML, Project, Run, edited
-from batch_etl_tests.components.test_deferred import DEFERRED, MONITORING
+from batch_etl_tests.components.test_deferred import DEFERRED, MONITORING, break_warehouse
 from batch_etl_tests.emulator.driver import Driver
 
 QUEUE = edited(
@@ -193,6 +193,41 @@ def test_a_deferred_drain_is_left_to_the_sensor_of_results(
     assert run(mine, instance, key, "results", "table").success
     assert tick(mine, instance) == []
     assert queued.open_drains("mine") == []
+
+
+def test_a_deferred_drain_whose_table_could_not_be_loaded_is_asked_for_again(
+    queued: Queue, mine: Project, instance: dg.DagsterInstance, emulator: Driver
+) -> None:
+    mine.write(edited(QUEUE, DEFERRED), files={})
+    emulator.pace(end_s=3600)
+    enqueue(queued, "mine", NOTES, id="note_id")
+    (key,) = tick(mine, instance)
+    assert run(mine, instance, key).success
+    emulator.clock(advance_s=4000)
+    working = break_warehouse(mine)
+    assert not run(mine, instance, key, "results", "table").success
+    asked_long_ago(queued)
+    assert tick(mine, instance) == []  # a moment ago
+    working.unlink()
+    record(instance, key, S.SUCCESS)  # of records alone, say: no pause is needed
+    assert tick(mine, instance) == [key]
+    assert run(mine, instance, key).success
+    assert tick(mine, instance) == []
+    assert queued.open_drains("mine") == []
+    assert emulator.status()["requests_billed"] == 2
+
+
+def test_a_deferred_drain_whose_transform_was_cancelled_is_left_to_whoever_did_that(
+    queued: Queue, mine: Project, instance: dg.DagsterInstance, emulator: Driver
+) -> None:
+    mine.write(edited(QUEUE, DEFERRED), files={})
+    emulator.pace(end_s=3600)
+    enqueue(queued, "mine", NOTES, id="note_id")
+    (key,) = tick(mine, instance)
+    assert run(mine, instance, key).success
+    invoke("cancel", "mine")
+    asked_long_ago(queued)
+    assert tick(mine, instance) == []
 
 
 @pytest.mark.parametrize(
