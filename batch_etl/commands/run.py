@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 STEPS = ("records", "results", "table")
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -179,7 +180,10 @@ def materialize(
     tags: dict[str, str],
     report: Report,
 ) -> dg.ExecuteInProcessResult:
-    """One run of these assets in this process, added to the report."""
+    """One run of these assets in this process, added to the report.
+
+    Raises ``KeyboardInterrupt`` where the run was interrupted, which Dagster takes for a failure.
+    """
     import dagster as dg
 
     result = dg.materialize(
@@ -190,11 +194,26 @@ def materialize(
         tags=tags,
         raise_on_error=False,
     )
+    if any(map(_is_interruption, result.all_events)):
+        raise KeyboardInterrupt
     report.run_ids.append(result.run_id)
     report.success = report.success and result.success
     report.errors += [_failure(event) for event in result.all_events if event.is_step_failure]
     _tally(result, report)
     return result
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    error = None
+    if event.is_step_failure:
+        error = event.step_failure_data.error
+    elif event.is_job_failure:
+        error = event.job_failure_data.error
+    while error is not None:
+        if error.cls_name in _INTERRUPTED:
+            return True
+        error = error.cause
+    return False
 
 
 def _failure(event: dg.DagsterEvent) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batch_etl.emulator.server import running
-from batch_etl_tests.acceptance.processes import command, run
+from batch_etl_tests.acceptance.processes import command, eventually, run, started
 from batch_etl_tests.components.make import DAILY, NOTES, YAML, holding, query
 from batch_etl_tests.components.mistakes import MISTAKES, server_of
 from batch_etl_tests.components.test_bad_input import open_batches
@@ -66,6 +67,28 @@ def test_partitions_are_chosen_by_key_or_all_at_once(
     assert every.returncode == 0, every.stderr
     assert emulator.status()["requests_received"] == 5
     assert query(home, "SELECT count(*) FROM emulator.mine") == [(5,)]
+
+
+def test_ctrl_c_while_a_batch_is_awaited_leaves_it_to_the_next_run(
+    tmp_path: Path, home: Path, emulator: Driver
+) -> None:
+    arguments = ("run", "mine", "--defs", str(written(tmp_path, YAML)))
+    emulator.pace(end_s=86_000)
+    log = tmp_path / "run.log"
+    with started(command("batch-etl"), *arguments, cwd=tmp_path, env={}, log=log) as child:
+        eventually(
+            "it waits", lambda: emulator.status()["http_calls"].get("retrieve"), log, within_s=60
+        )
+        child.send_signal(signal.SIGINT)
+        code = child.wait(30)
+    said = log.read_text()
+    assert code == 130, said
+    assert said.splitlines()[-1].startswith("Interrupted. What was sent goes on")
+    assert "Error" not in said
+    assert "Dagster" not in said
+    emulator.pace(end_s=0)
+    assert batch_etl(tmp_path, *arguments).returncode == 0
+    assert emulator.status()["creates_accepted"] == 1
 
 
 @dataclass(frozen=True)
