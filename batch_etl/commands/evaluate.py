@@ -124,7 +124,10 @@ def _tell(report: Report, gates: list[dict[str, Any]], metrics: list[dict[str, A
     for gate in gates:
         word = click.style("passed", "green") if gate["passed"] else click.style("FAILED", "red")
         click.echo(f"{word}  {gate['sentence']}")
+    told = {gate["sentence"] for gate in gates}
     for error in report.errors:
+        if error in told:
+            continue
         click.secho(f"Error: {error}", fg="red", err=True)
     click.echo(
         f"{report.pipeline}: {report.records:,} answers, sent {report.sent:,}; {cost(report)}"

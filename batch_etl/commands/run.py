@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 STEPS = ("records", "results", "table")
+_CHECK_FAILED = "DagsterAssetCheckFailedError"
+_DAGSTERS_CLASS = re.compile(r"^dagster\._core[\w.]*: ?")
 _INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -198,7 +201,9 @@ def materialize(
         raise KeyboardInterrupt
     report.run_ids.append(result.run_id)
     report.success = report.success and result.success
-    report.errors += [_failure(event) for event in result.all_events if event.is_step_failure]
+    for event in result.all_events:
+        if event.is_step_failure:
+            report.errors += _failures(event, result)
     _tally(result, report)
     return result
 
@@ -216,14 +221,21 @@ def _is_interruption(event: dg.DagsterEvent) -> bool:
     return False
 
 
-def _failure(event: dg.DagsterEvent) -> str:
+def _failures(event: dg.DagsterEvent, result: dg.ExecuteInProcessResult) -> list[str]:
+    """Why a step failed: the sentence of its failure, or of each check that blocks."""
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
+        return [data.user_failure_data.description]
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
+    if error is not None and error.cls_name == _CHECK_FAILED:
+        evaluations = result.get_asset_check_evaluations()
+        blocking = [one for one in evaluations if one.blocking and not one.passed]
+        step = [one for one in blocking if one.asset_key.to_python_identifier() == event.step_key]
+        return [one.description or f"the check {one.check_name} failed" for one in step]
+    said = _DAGSTERS_CLASS.sub("", error.message.strip()) if error else "failed"
+    return [f"{event.step_key}: {said}"]
 
 
 def _tally(result: dg.ExecuteInProcessResult, report: Report) -> None:

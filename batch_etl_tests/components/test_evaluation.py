@@ -114,6 +114,8 @@ def test_a_prompt_that_got_worse_turns_the_check_red_and_the_command_fails(
     result = invoked(mine)
     assert result.exit_code == 1
     assert "FAILED  current: accuracy of kind is" in result.stdout
+    assert "Error" not in result.stderr
+    assert "blocking" not in result.output
     with dg.DagsterInstance.ephemeral() as instance:
         definitions = mine.load()
         keys = [
