@@ -42,6 +42,12 @@ _ENDPOINT = click.option(
 )
 
 
+def _limit(default: int, what: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--limit", type=click.IntRange(min=1), default=default, show_default=True, help=what
+    )
+
+
 def _require_one_choice(partitions: tuple[str, ...], all_partitions: bool) -> None:
     if partitions and all_partitions:
         raise click.UsageError("give --partition or --all-partitions, not both")
@@ -166,7 +172,7 @@ def enqueue(
 @cli.command()
 @click.argument("pipeline")
 @_HOME
-@click.option("--limit", default=10, show_default=True, help="How many drains, newest first.")
+@_limit(10, "How many drains, newest first.")
 @_JSON
 def queue(pipeline: str, home: Path | None, limit: int, as_json: bool) -> None:
     """Show how many items wait for PIPELINE, since when, and its last drains."""
@@ -204,7 +210,7 @@ def resolve(batch: str, buy_again: bool, home: Path | None) -> None:
 @cli.command()
 @_HOME
 @click.option("--pipeline", help="Only this pipeline.")
-@click.option("--limit", default=20, show_default=True, help="How many transforms, newest first.")
+@_limit(20, "How many transforms, newest first.")
 @_JSON
 def status(home: Path | None, pipeline: str | None, limit: int, as_json: bool) -> None:
     """Show transforms and their batches, as the ledger has them."""
@@ -289,7 +295,7 @@ def review() -> None:
 @review.command("list")
 @click.argument("pipeline", required=False)
 @_HOME
-@click.option("--limit", default=20, show_default=True, help="How many records.")
+@_limit(20, "How many records.")
 @_ENDPOINT
 @_JSON
 def review_list(

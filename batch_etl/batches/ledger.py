@@ -185,6 +185,12 @@ class Ledger:
         with self._begin() as tx:
             return [read_transform(row) for row in tx.execute(query.limit(limit))]
 
+    def pipelines(self) -> list[str]:
+        """All that have a transform, in alphabetical order."""
+        query = sa.select(TRANSFORMS.c.pipeline).distinct().order_by(TRANSFORMS.c.pipeline)
+        with self._begin() as tx:
+            return list(tx.execute(query).scalars())
+
     def move_transform(
         self,
         lease: Lease,

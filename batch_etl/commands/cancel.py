@@ -15,7 +15,11 @@ from batch_etl.resources import runner_of
 
 def cancel(home: Path | None, pipeline: str) -> None:
     """Cancel every open transform of the pipeline, and wait until its batches have ended."""
-    with emulator.if_needed(project.settings_at(home)):
+    settings = project.settings_at(home)
+    settings.require_endpoint()
+    with project.ledger(settings) as ledger:
+        project.require_transforms(ledger, pipeline)
+    with emulator.if_needed(settings):
         settings = project.settings_at(None)
         with runner_of(settings) as runner:
             rows = runner.open_transforms(pipeline)

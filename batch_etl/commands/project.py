@@ -7,16 +7,20 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_etl import environment, memory
 from batch_etl.errors import ConfigError
+from batch_etl.strict import did_you_mean
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from batch_etl.batches.ledger import Ledger
+    from batch_etl.queue import Queue
 
 DEFS_FOLDER = "BATCH_ETL_DEFS"
 """How ``batch-etl dev --defs`` tells Dagster's processes of the folder."""
@@ -106,6 +110,49 @@ def _problem(problem: Any) -> str:
     """``where: what``; Dagster has put key, file and line into the location."""
     where = ".".join(str(part) for part in problem["loc"])
     return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}"
+
+
+@contextmanager
+def ledger(settings: environment.Settings) -> Iterator[Ledger | None]:
+    """The ledger as the environment says; None where it is not there yet, and nothing is made."""
+    from batch_etl.batches.ledger import Ledger
+
+    url = settings.ledger_url or f"sqlite:///{settings.home / 'ledger.db'}"
+    if not _exists(url):
+        yield None
+        return
+    with closing(Ledger(url)) as opened:
+        yield opened
+
+
+def require_transforms(opened: Ledger | None, pipeline: str) -> None:
+    """Raises ``ConfigError`` for a pipeline of which the ledger has nothing."""
+    known = opened.pipelines() if opened else []
+    if pipeline not in known:
+        near = did_you_mean(pipeline, known)
+        raise ConfigError(f"no transform of pipeline {pipeline!r} was ever made{near}")
+
+
+def _exists(url: str) -> bool:
+    """False for a SQLite file that is not there; of a server it is not asked."""
+    from batch_etl.batches import database
+
+    place = database.parsed(url)
+    return place.get_backend_name() != "sqlite" or Path(place.database or "").exists()
+
+
+@contextmanager
+def queue(settings: environment.Settings) -> Iterator[Queue | None]:
+    """The queue as the environment says; None where it is not there yet, and nothing is made."""
+    from batch_etl.files import Home
+    from batch_etl.resources import queue_of
+
+    place, home = queue_of(settings), Home.at(str(settings.home))
+    if not _exists(place.url or f"sqlite:///{home.queue}"):
+        yield None
+        return
+    with place.open(home) as opened:
+        yield opened
 
 
 @contextmanager

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 def show(home: Path | None, pipeline: str, limit: int, *, as_json: bool) -> None:
     """Print how much waits, since when, and the newest drains."""
     settings = project.settings_at(home)
-    with opened(settings) as queue:
+    with project.queue(settings) as queue:
+        known = queue.pipelines() if queue else []
+        if queue is None or pipeline not in known:
+            near = did_you_mean(pipeline, known)
+            raise ConfigError(f"nothing was ever enqueued for pipeline {pipeline!r}{near}")
         waiting, drains = queue.waiting(pipeline), queue.drains(pipeline, limit)
     if as_json:
         click.echo(json.dumps(_facts(pipeline, waiting, drains)))

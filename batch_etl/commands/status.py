@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batch_etl import environment
-from batch_etl.commands.project import settings_at
+from batch_etl.commands.project import ledger, require_transforms, settings_at
 
 _WAITING = ("planned", "submitting", "submitted")
 
@@ -33,19 +33,13 @@ def _place(settings: environment.Settings) -> str:
 def _transforms(
     settings: environment.Settings, pipeline: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    path = settings.home / "ledger.db"
-    if settings.ledger_url is None and not path.exists():
-        return []
-    from batch_etl.batches.ledger import Ledger
-
-    ledger = Ledger(settings.ledger_url or f"sqlite:///{path}")
-    try:
-        return [
-            _described(row, ledger.batches(transform_id=row.id))
-            for row in ledger.transforms(pipeline=pipeline, limit=limit)
-        ]
-    finally:
-        ledger.close()
+    with ledger(settings) as opened:
+        if pipeline is not None:
+            require_transforms(opened, pipeline)
+        if opened is None:
+            return []
+        rows = opened.transforms(pipeline=pipeline, limit=limit)
+        return [_described(row, opened.batches(transform_id=row.id)) for row in rows]
 
 
 def _described(row: Any, batches: list[Any]) -> dict[str, Any]:

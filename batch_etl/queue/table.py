@@ -148,6 +148,12 @@ class Queue:
         with self._begin() as tx:
             return _waiting(tx, pipeline, database.now(tx, self._clock))
 
+    def pipelines(self) -> list[str]:
+        """All for which something was enqueued, in alphabetical order."""
+        query = sa.select(DELIVERIES.c.pipeline).distinct().order_by(DELIVERIES.c.pipeline)
+        with self._begin() as tx:
+            return list(tx.execute(query).scalars())
+
     # drains -------------------------------------------------------------------------------------
 
     def drain(
