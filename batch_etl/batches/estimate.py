@@ -46,6 +46,9 @@ _COUNTED_PARAMS = (
 )
 """What count_tokens takes (SDK 2.12, both API versions)."""
 
+_OF_THE_REQUEST = (400, 413)
+"""Refusals of one request, after which the API may count another."""
+
 _INPUT_MARGIN = Fraction(11, 10)
 _OUTPUT_MARGIN = Fraction(5, 4)
 _ENOUGH_ANSWERS = 50
@@ -186,13 +189,22 @@ def input_tokens(client: Client, kind: Kind, betas: Sequence[str]) -> Per:
     """Tokens a byte of parameters, counted on the sample."""
     if not kind.sample:
         return Per(Fraction(0), "nothing is sent")
-    try:
-        first = _counted(client, kind.sample[0], betas)
-    except ApiError as error:
-        why = f"{type(error).__name__}, {error.status}" if error.status else type(error).__name__
+    counted: list[tuple[int, int]] = []
+    failed: ApiError | None = None
+    for at, params in enumerate(kind.sample):
+        try:
+            counted.append((_counted(client, params, betas), len(params)))
+        except ApiError as error:
+            failed = failed or error
+            if error.status not in _OF_THE_REQUEST:
+                break
+            continue
+        rest = _counted_all(client, kind.sample[at + 1 :], betas)
+        counted += [pair for pair in rest if pair is not None]
+        break
+    if not counted:
+        why = type(failed).__name__ + (f", {failed.status}" if failed and failed.status else "")
         return Per(Fraction(1), f"at most one token a byte: count_tokens failed ({why})")
-    rest = _counted_all(client, kind.sample[1:], betas)
-    counted = [(first, len(kind.sample[0])), *(pair for pair in rest if pair is not None)]
     exact = len(counted) == kind.requests
     tokens = Fraction(sum(n for n, _ in counted), sum(size for _, size in counted))
     if exact:

@@ -96,6 +96,18 @@ def test_a_request_of_the_sample_that_cannot_be_counted_is_left_out(site: Site) 
     assert "count_tokens of 2 of 3 requests" in estimate.input_basis
 
 
+def test_where_the_first_of_the_sample_cannot_be_counted_the_others_are(site: Site) -> None:
+    good, empty = request("I love it"), request("")
+    estimate = estimated(site, kind([empty, empty, good, good]))
+    assert "count_tokens of 2 of 4 requests" in estimate.input_basis
+
+
+def test_where_none_of_the_sample_can_be_counted_the_first_refusal_is_told(site: Site) -> None:
+    estimate = estimated(site, kind([request("")] * 2))
+    assert estimate.input_basis.startswith("at most one token a byte: count_tokens failed (")
+    assert estimate.input_basis.endswith(", 400)")
+
+
 def test_nothing_costs_nothing_and_asks_nothing(site: Site) -> None:
     estimate = estimated(site, kind([]), prices=PriceList())
     assert (estimate.cost_pico_usd, estimate.bound_pico_usd) == (0, 0)
