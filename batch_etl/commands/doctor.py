@@ -16,7 +16,7 @@ from typing import Literal
 import click
 
 from batch_etl import environment
-from batch_etl.commands.project import definitions, settings_at
+from batch_etl.commands.project import definitions, ledger, settings_at
 from batch_etl.errors import BatchEtlError, ConfigError
 
 _PACKAGES = ("batch-etl", "dagster", "duckdb", "pyarrow", "pandas", "httpx", "sqlalchemy")
@@ -111,18 +111,14 @@ def _reachable(settings: environment.Settings) -> Finding:
 
 
 def _ledger(settings: environment.Settings) -> Finding:
-    from batch_etl.batches.ledger import Ledger
-
-    path = settings.home / "ledger.db"
-    if settings.ledger_url is None and not path.exists():
-        return Finding("ledger", "ok", "none yet; the first run makes it")
     try:
-        ledger = Ledger(settings.ledger_url or f"sqlite:///{path}")
+        with ledger(settings) as opened:
+            if opened is None:
+                return Finding("ledger", "ok", "none yet; the first run makes it")
+            waiting = len(opened.batches(statuses=["planned", "submitting", "submitted"]))
+            return Finding("ledger", "ok", f"{opened.place}, {waiting} open batch(es)")
     except BatchEtlError as error:
         return Finding("ledger", "fail", str(error))
-    waiting = len(ledger.batches(statuses=["planned", "submitting", "submitted"]))
-    ledger.close()
-    return Finding("ledger", "ok", f"{ledger.place}, {waiting} open batch(es)")
 
 
 def _warehouse(settings: environment.Settings) -> Finding:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from batch_etl.batches.ledger import Ledger
-    from batch_etl.queue import Queue
 
 DEFS_FOLDER = "BATCH_ETL_DEFS"
 """How ``batch-etl dev --defs`` tells Dagster's processes of the folder."""
@@ -118,7 +117,7 @@ def ledger(settings: environment.Settings) -> Iterator[Ledger | None]:
     from batch_etl.batches.ledger import Ledger
 
     url = settings.ledger_url or f"sqlite:///{settings.home / 'ledger.db'}"
-    if not _exists(url):
+    if not is_there(url):
         yield None
         return
     with closing(Ledger(url)) as opened:
@@ -133,26 +132,12 @@ def require_transforms(opened: Ledger | None, pipeline: str) -> None:
         raise ConfigError(f"no transform of pipeline {pipeline!r} was ever made{near}")
 
 
-def _exists(url: str) -> bool:
-    """False for a SQLite file that is not there; of a server it is not asked."""
+def is_there(url: str) -> bool:
+    """Whether a database may be opened: not a SQLite file that would be made then."""
     from batch_etl.batches import database
 
     place = database.parsed(url)
     return place.get_backend_name() != "sqlite" or Path(place.database or "").exists()
-
-
-@contextmanager
-def queue(settings: environment.Settings) -> Iterator[Queue | None]:
-    """The queue as the environment says; None where it is not there yet, and nothing is made."""
-    from batch_etl.files import Home
-    from batch_etl.resources import queue_of
-
-    place, home = queue_of(settings), Home.at(str(settings.home))
-    if not _exists(place.url or f"sqlite:///{home.queue}"):
-        yield None
-        return
-    with place.open(home) as opened:
-        yield opened
 
 
 @contextmanager

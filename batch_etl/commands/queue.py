@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def show(home: Path | None, pipeline: str, limit: int, *, as_json: bool) -> None:
     """Print how much waits, since when, and the newest drains."""
     settings = project.settings_at(home)
-    with project.queue(settings) as queue:
+    with _existing(settings) as queue:
         known = queue.pipelines() if queue else []
         if queue is None or pipeline not in known:
             near = did_you_mean(pipeline, known)
@@ -74,6 +74,20 @@ def _state(drain: Drain) -> str:
     if drain.loaded_at is not None:
         return f"loaded {drain.loaded_at:%Y-%m-%d %H:%M:%S} UTC"
     return f"drained {drain.drained_at:%Y-%m-%d %H:%M:%S} UTC, not loaded yet"
+
+
+@contextmanager
+def _existing(settings: Settings) -> Iterator[Queue | None]:
+    """The queue; None where it is not there yet, and nothing is made."""
+    from batch_etl.files import Home
+    from batch_etl.resources import queue_of
+
+    path = Home.at(str(settings.home)).queue
+    if not project.is_there(queue_of(settings).url or f"sqlite:///{path}"):
+        yield None
+        return
+    with opened(settings) as queue:
+        yield queue
 
 
 # for other commands -------------------------------------------------------------------------------

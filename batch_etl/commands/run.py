@@ -214,11 +214,14 @@ def _is_interruption(event: dg.DagsterEvent) -> bool:
         error = event.step_failure_data.error
     elif event.is_job_failure:
         error = event.job_failure_data.error
+    return any(one.cls_name in _INTERRUPTED for one in _with_causes(error))
+
+
+def _with_causes(error: dg.SerializableErrorInfo | None) -> Iterator[dg.SerializableErrorInfo]:
+    """An error and what it was raised from, the innermost last."""
     while error is not None:
-        if error.cls_name in _INTERRUPTED:
-            return True
+        yield error
         error = error.cause
-    return False
 
 
 def _failures(event: dg.DagsterEvent, result: dg.ExecuteInProcessResult) -> list[str]:
@@ -226,9 +229,7 @@ def _failures(event: dg.DagsterEvent, result: dg.ExecuteInProcessResult) -> list
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return [data.user_failure_data.description]
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
+    *_, error = (None, *_with_causes(data.error))
     if error is not None and error.cls_name == _CHECK_FAILED:
         evaluations = result.get_asset_check_evaluations()
         blocking = [one for one in evaluations if one.blocking and not one.passed]

@@ -239,7 +239,7 @@ def until_done(runner: Runner, transform_id: str, transform: Transform) -> Itera
         if progress.status == "superseded":
             if newer := runner.taken_over_by(transform_id):
                 raise TakenOver(
-                    f"another run of the same task has taken over some of these partitions: what "
+                    "another run of the same task has taken over some of these partitions: what "
                     f"transform {transform_id} bought is transform {newer.id}'s as well"
                 )
             raise BatchEtlError(

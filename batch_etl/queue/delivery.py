@@ -26,7 +26,7 @@ import pyarrow.compute
 from upath import UPath
 
 from batch_etl.errors import SourceError
-from batch_etl.files import ROWS_PER_READ
+from batch_etl.files import ROWS_PER_READ, content_digest
 from batch_etl.sources import duplicates
 from batch_etl.sources.columns import can_identify, converted, declared_type, no_column
 from batch_etl.sources.delimited import Delimited, Dialect
@@ -94,8 +94,7 @@ def of_file(path: Path, wanted: Wanted, key: str | None, *, origin: str) -> Iter
     Raises SourceError that names the file and the record which cannot be taken. Without a ``key``
     the same content is the same delivery.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = content_digest(path)
     with _spooled(_of_file(path, wanted), wanted, origin, digest, key or digest) as delivery:
         yield delivery
 

@@ -10,7 +10,6 @@ Memory: rows that wait for their row group are bounded over all partitions toget
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from upath import UPath
 
 from batch_etl import arrow
 from batch_etl.errors import SourceError
-from batch_etl.files import ParquetSink, read_batches, replacing, row_count
+from batch_etl.files import ParquetSink, content_digest, read_batches, replacing, row_count
 from batch_etl.sources import duplicates
 from batch_etl.sources.columns import can_identify, no_column
 from batch_etl.sources.source import PartitionSlice, Portion, Source
@@ -220,10 +219,6 @@ def _places(
 def _described(
     key: str | None, path: UPath, temporary: UPath, schema: pa.Schema, dropped: int
 ) -> Extracted:
-    with temporary.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
     return Extracted(
         partition=key,
         path=path,
@@ -231,5 +226,5 @@ def _described(
         schema=schema,
         size_bytes=temporary.stat().st_size,
         duplicates_dropped=dropped,
-        digest=digest.hexdigest(),
+        digest=content_digest(str(temporary)),
     )
