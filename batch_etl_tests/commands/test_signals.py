@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from batch_etl_tests.conftest import prerequisite
+from batch_etl_tests.waiting import until
 
 DEMO = [sys.executable, "-m", "batch_etl.cli", "demo", "--pipeline", "content_moderation"]
 
@@ -28,13 +28,6 @@ def emulators(home: Path) -> list[int]:
             if str(home / "emulator").encode() in (process / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(process.name))
     return found
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager

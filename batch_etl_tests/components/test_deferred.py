@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,6 @@ def deferred(mine: Project, emulator: Driver) -> Project:
     (monitoring / "defs.yaml").write_text(MONITORING)
     emulator.pace(end_s=3600)
     return mine
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
-        yield made
 
 
 def tick(project: Project, instance: dg.DagsterInstance) -> list[dg.RunRequest]:

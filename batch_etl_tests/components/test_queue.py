@@ -31,12 +31,6 @@ NOTES = [{"note_id": "n1", "text": "Thank you"}, {"note_id": "n2", "text": "Go a
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def queued(mine: Project, emulator: Driver) -> Iterator[Queue]:
     """The queue of the pipeline ``mine``."""
     mine.write(QUEUE, files={})
@@ -176,6 +170,15 @@ def test_after_a_failure_the_drain_is_asked_for_once_the_pause_is_over(
     assert [may_ask(65), may_ask(125)] == [False, True]
 
 
+def waiting(queued: Queue, project: Project, instance: dg.DagsterInstance, emulator: Driver) -> str:
+    """The key of a drain whose deferred run has sent its batch, which takes an hour."""
+    emulator.pace(end_s=3600)
+    enqueue(queued, "mine", NOTES, id="note_id")
+    (key,) = tick(project, instance)
+    assert run(project, instance, key).success
+    return key
+
+
 def test_a_deferred_drain_is_left_to_the_sensor_of_results(
     queued: Queue, mine: Project, instance: dg.DagsterInstance, emulator: Driver
 ) -> None:
@@ -183,10 +186,7 @@ def test_a_deferred_drain_is_left_to_the_sensor_of_results(
     monitoring = mine.folder / "monitoring"
     monitoring.mkdir()
     (monitoring / "defs.yaml").write_text(MONITORING)
-    emulator.pace(end_s=3600)
-    enqueue(queued, "mine", NOTES, id="note_id")
-    (key,) = tick(mine, instance)
-    assert run(mine, instance, key).success
+    key = waiting(queued, mine, instance, emulator)
     asked_long_ago(queued)
     assert tick(mine, instance) == []
     emulator.clock(advance_s=4000)
@@ -199,10 +199,7 @@ def test_a_deferred_drain_whose_table_could_not_be_loaded_is_asked_for_again(
     queued: Queue, mine: Project, instance: dg.DagsterInstance, emulator: Driver
 ) -> None:
     mine.write(edited(QUEUE, DEFERRED), files={})
-    emulator.pace(end_s=3600)
-    enqueue(queued, "mine", NOTES, id="note_id")
-    (key,) = tick(mine, instance)
-    assert run(mine, instance, key).success
+    key = waiting(queued, mine, instance, emulator)
     emulator.clock(advance_s=4000)
     working = break_warehouse(mine)
     assert not run(mine, instance, key, "results", "table").success
@@ -221,10 +218,7 @@ def test_a_deferred_drain_whose_transform_was_cancelled_is_left_to_whoever_did_t
     queued: Queue, mine: Project, instance: dg.DagsterInstance, emulator: Driver
 ) -> None:
     mine.write(edited(QUEUE, DEFERRED), files={})
-    emulator.pace(end_s=3600)
-    enqueue(queued, "mine", NOTES, id="note_id")
-    (key,) = tick(mine, instance)
-    assert run(mine, instance, key).success
+    waiting(queued, mine, instance, emulator)
     invoke("cancel", "mine")
     asked_long_ago(queued)
     assert tick(mine, instance) == []

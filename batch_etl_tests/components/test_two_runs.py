@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,6 +18,7 @@ from batch_etl.files import Home
 from batch_etl.resources import runner_of
 from batch_etl_tests.components.make import DAILY, NOTES, Project, Run, edited
 from batch_etl_tests.emulator.driver import Driver
+from batch_etl_tests.waiting import until
 
 COUNT = "SELECT count(*), count(DISTINCT note_id), count(kind) FROM emulator.mine"
 OF_N2 = "SELECT text, _request_key FROM emulator.mine WHERE note_id = 'n2'"
@@ -33,22 +33,9 @@ def daily(mine: Project, emulator: Driver) -> Project:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def beside() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
-
-
-def until(what: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
 
 
 def waiting(
